@@ -37,13 +37,19 @@ VALUES = st.recursive(
 
 @st.composite
 def bodies(draw: st.DrawFn) -> list[bytes]:
-    """Bodies of one client: each repeats a beginning of the last, with or without blanks, and goes on."""
+    """Bodies of one client: each repeats a beginning of the last, with or without blanks, and goes on.
+
+    What is before the list, its first item and one in the middle may differ.
+    """
     name = draw(st.sampled_from(["messages", "input", "contents"]))
-    before, after = ({"model": "m", "system": PADDING}, {"tools": draw(VALUES)})
+    after = {"tools": draw(VALUES)}
     separators = draw(st.sampled_from([(",", ":"), (", ", ": "), (" ,\n", " :\t")]))
     items, found = list[Any](), list[bytes]()
     for _ in range(draw(st.integers(1, 5))):
         items = items[: draw(st.integers(0, len(items)))] + draw(st.lists(VALUES, max_size=4))
+        for at in draw(st.lists(st.integers(0, 5), max_size=2)):
+            items[at : at + 1] = draw(st.lists(VALUES, min_size=1, max_size=1))
+        before = {"model": "m", "system": PADDING + draw(st.sampled_from(["", "", "1", "22"]))}
         body = {**before, name: items, **draw(st.sampled_from([after, {}, {"model": "n"}]))}
         text = json.dumps(body, separators=separators, ensure_ascii=draw(st.booleans()))
         broken = [text + " ", text[:-1], text + "]", text.replace("[", "[,", 1)]
@@ -61,6 +67,24 @@ def test_bodies_are_parsed_as_if_each_were_the_first(found: list[bytes]) -> None
         except ValueError:
             expected = None
         assert parser.parse(content) == expected
+
+
+def test_messages_after_another_system_prompt_are_the_same_objects() -> None:
+    messages = [{"role": "user", "content": f"Look at file {i}."} for i in range(400)]
+    for in_list in (True, False):
+        parser, before = BodyParser(), list[Any]()
+        for number in (1, 22, 333):
+            system = f"You are an agent. It is {number}. {PADDING}"
+            more = [{"role": "user", "content": str(i)} for i in range(number)]
+            fields = {"model": "m"} if in_list else {"model": "m", "system": system}
+            first = [{"role": "system", "content": system}] if in_list else []
+            body = parser.parse(json.dumps({**fields, "messages": [*first, *messages, *more]}).encode())
+            assert body is not None
+            found = body["messages"][len(first) : len(first) + 400]
+            assert found == messages
+            # The last message of the request before is parsed again.
+            assert all(a is b for a, b in zip(before, found[:399], strict=False))
+            before = found
 
 
 def test_a_field_that_stands_twice_counts_last_and_other_encodings_are_read() -> None:

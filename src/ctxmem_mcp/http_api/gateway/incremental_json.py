@@ -1,15 +1,15 @@
 """Parses request bodies that repeat earlier ones: of a conversation's next request only what is new is parsed. Pure.
 
-A client sends its whole history with every request, so the next body begins with almost all of the last one. The values
-of messages in the common part are not parsed again: they are the same objects, by which later steps recognise them too.
-Nobody may change them.
+A client sends its whole history with every request, so the next body has almost all messages of the last one, at the
+same places in the list. Before them, a system prompt or another field may differ. The values of messages in a common
+part are not parsed again: they are the same objects, by which later steps recognise them too. Nobody may change them.
 """
 
 from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections import deque
+from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +21,8 @@ from ctxmem_mcp.patterns import lazy_regex
 LISTS = ("messages", "input", "contents")
 # Bodies that are remembered. Shorter ones are parsed as a whole.
 BODIES_MAX, CHARS_MIN = 8, 4_000
+# How often items of earlier bodies are looked for: at the beginning, and after items that differ (a system prompt).
+TRIES_MAX = 4
 _BLANK = lazy_regex(r"[ \t\n\r]*")
 _decode = json.JSONDecoder().raw_decode
 
@@ -33,6 +35,7 @@ class _Body:
         text: the body.
         before: the fields before the list.
         name: the list's name.
+        start: where its first item may begin in the text.
         items: its items.
         ends: where each ends in the text.
     """
@@ -40,8 +43,33 @@ class _Body:
     text: str
     before: dict[str, Any]
     name: str
+    start: int
     items: list[Any]
     ends: list[int]
+
+    def end_of(self, count: int) -> int:
+        """Returns the place after so many items."""
+        return self.ends[count - 1] if count else self.start
+
+    def count_shared(self, other: _Body) -> int:
+        """Returns how many items of another body follow this one's items in its text, from the same index on.
+
+        What follows an item is shared too, so a number is complete.
+        """
+        at = len(self.items)
+        if other.name != self.name or at >= len(other.items):
+            return 0
+        begin = other.end_of(at)
+        shared = shared_text(self.text, other.text, self.end_of(at), begin)
+        return bisect_left(other.ends, begin + shared, at) - at
+
+    def take(self, other: _Body, count: int) -> None:
+        """Adds so many items of another body, which follow in the text."""
+        at = len(self.items)
+        moved = self.end_of(at) - other.end_of(at)
+        ends = other.ends[at : at + count]
+        self.items += other.items[at : at + count]
+        self.ends += ends if not moved else [end + moved for end in ends]
 
 
 class BodyParser:
@@ -65,36 +93,50 @@ class BodyParser:
 
     def _parse(self, text: str) -> dict[str, Any] | None:
         """Returns the object, or None if it must be parsed as a whole: it has no list, or two. Raises ValueError."""
-        earlier, shared = self._longest_shared(text)
-        known = 0 if earlier is None else _count_before(earlier.ends, shared)
-        if earlier is not None and known:
-            body = _Body(text, earlier.before, earlier.name, earlier.items[:known], earlier.ends[:known])
-        else:
-            begun = _begin(text)
-            if begun is None:
-                return None
-            body = begun
-        end = _read_items(body)
+        body = self._begin_like_earlier(text) or _begin(text)
+        if body is None:
+            return None
+        taken = Counter[int]()
+        end = self._read_items(body, taken)
         after = _read_fields_after(text, end)
         if body.name in after:
             return None
-        if earlier is not None and known >= len(earlier.items) // 2:
+        for earlier in [one for one in self._bodies if taken[id(one)] and taken[id(one)] >= len(one.items) // 2]:
             self._bodies.remove(earlier)
         self._bodies.append(body)
         return {**body.before, body.name: body.items, **after}
 
-    def _longest_shared(self, text: str) -> tuple[_Body | None, int]:
-        best, length = None, 0
-        for body in self._bodies:
-            shared = shared_text(body.text, text)
-            if shared > length:
-                best, length = body, shared
-        return best, length
+    def _begin_like_earlier(self, text: str) -> _Body | None:
+        """Returns the beginning of a body whose fields before the list are those of an earlier one."""
+        for body in reversed(self._bodies):
+            if text.startswith(body.text[: body.start]):
+                return _Body(text, body.before, body.name, body.start, [], [])
+        return None
 
+    def _read_items(self, body: _Body, taken: Counter[int]) -> int:
+        """Reads the items, those of earlier bodies without parsing them. Returns the place after the list.
 
-def _count_before(ends: list[int], at: int) -> int:
-    """Returns how many items end before a place. What follows an item is shared too, so a number is complete."""
-    return bisect_left(ends, at)
+        Args:
+            body: the body.
+            taken: gets the number of items that are those of an earlier body, by the body's identity.
+        """
+        text, items, ends, tries = body.text, body.items, body.ends, TRIES_MAX
+        while True:
+            if tries:
+                count, _, earlier = max(
+                    ((body.count_shared(one), at, one) for at, one in enumerate(self._bodies)),
+                    default=(0, 0, body),
+                )
+                if count:
+                    body.take(earlier, count)
+                    taken[id(earlier)] += count
+                tries -= 1
+            at = _skip(text, body.end_of(len(items)))
+            if text[at : at + 1] == "]":
+                return at + 1
+            item, at = _decode(text, _expect(text, at, ",") if items else at)
+            items.append(item)
+            ends.append(at)
 
 
 def _skip(text: str, at: int) -> int:
@@ -119,35 +161,13 @@ def _begin(text: str) -> _Body | None:
         name, at = _decode(text, at)
         at = _expect(text, at, ":")
         if name in LISTS and text[at : at + 1] == "[":
-            return None if name in before else _Body(text, before, name, [], [at + 1])
+            return None if name in before else _Body(text, before, name, at + 1, [], [])
         before[name], at = _decode(text, at)
         at = _skip(text, at)
         if text[at : at + 1] != ",":
             return None
         at = _skip(text, at + 1)
     return None
-
-
-def _read_items(body: _Body) -> int:
-    """Reads the items that are not known yet. Returns the place after the list."""
-    text, items = body.text, body.items
-    if not items:
-        at = _skip(text, body.ends.pop())
-        if text[at : at + 1] == "]":
-            return at + 1
-    else:
-        at = _skip(text, body.ends[-1])
-        if text[at : at + 1] == "]":
-            return at + 1
-        at = _expect(text, at, ",")
-    while True:
-        item, at = _decode(text, at)
-        items.append(item)
-        body.ends.append(at)
-        at = _skip(text, at)
-        if text[at : at + 1] == "]":
-            return at + 1
-        at = _expect(text, at, ",")
 
 
 def _read_fields_after(text: str, at: int) -> dict[str, Any]:

@@ -43,9 +43,12 @@ class OpenAI(RepeatsConversation):
     def parse_request(self, body: Mapping[str, Any], tokens: TokenCounter) -> ParsedRequest:
         messages = messages_of(body)
         split = _system_length(messages)
-        parsed = tokens.messages.map(messages, lambda i: _message(messages[i], i, tokens))
-        system = tuple(turn for message in parsed[:split] for turn in message.turns)
-        return ParsedRequest(system, sum(message.facts.tokens for message in parsed[:split]), tuple(parsed[split:]))
+        system = [_message(messages[i], i, tokens) for i in range(split)]
+        # Recognised without the system prompt, in which agents put the time.
+        others = messages[split:]
+        parsed = tokens.messages.map(others, lambda i: _message(others[i], split + i, tokens))
+        turns = tuple(turn for message in system for turn in message.turns)
+        return ParsedRequest(turns, sum(message.facts.tokens for message in system), tuple(parsed))
 
     def compact_request(self, body: Mapping[str, Any], cut: Cut, head: Head) -> dict[str, Any]:
         messages = messages_of(body)
@@ -55,7 +58,9 @@ class OpenAI(RepeatsConversation):
         content: Any = "\n\n".join(texts)
         if len(texts) < len(parts):
             content = head.blocks(lambda text: {"type": "text", "text": text})
-        sent = self._with_joined_users(messages, [{"role": "user", "content": content}, *messages[split + cut.start :]])
+        sent = self._with_joined_users(
+            messages[split:], [{"role": "user", "content": content}, *messages[split + cut.start :]]
+        )
         return {**body, "messages": [*messages[:split], *sent]}
 
     def parse_response(self, response: Any) -> list[NewTurn]:

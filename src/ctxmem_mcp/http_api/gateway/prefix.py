@@ -28,16 +28,16 @@ def shared_prefix(a: Sequence[Any], b: Sequence[Any]) -> int:
         return len(same)
 
 
-def shared_text(a: str, b: str) -> int:
-    """Returns how many characters two texts have in common at their beginning."""
-    length = min(len(a), len(b))
+def shared_text(a: str, b: str, a_start: int = 0, b_start: int = 0) -> int:
+    """Returns how many characters two texts have in common from these places on."""
+    length = min(len(a) - a_start, len(b) - b_start)
     at = 0
-    while at < length and a.startswith(b[at : at + _BLOCK_CHARS], at):
+    while at < length and a.startswith(b[b_start + at : b_start + at + _BLOCK_CHARS], a_start + at):
         at += _BLOCK_CHARS
     low, high = min(at, length), min(at + _BLOCK_CHARS, length)
     while low < high:
         middle = (low + high + 1) // 2
-        if a.startswith(b[low:middle], low):
+        if a.startswith(b[b_start + low : b_start + middle], a_start + low):
             low = middle
         else:
             high = middle - 1
