@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import secrets
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ SESSIONS, SPACES = "sessions", "spaces"
 EXPIRES = "expires"
 _ID = lazy_regex(r"[a-z]+_[0-9a-f]{16}")
 _Record = dict[str, Any]
+# Held while a record appears or disappears, so that one that is removed is not written back.
+_NAMES = threading.Lock()
 
 
 def new_id(kind: str) -> str:
@@ -44,6 +47,16 @@ class RecordFiles:
 
     def put(self, record_id: str, record: _Record) -> None:
         """Writes a record, or replaces it. It is durable when this returns."""
+        self._write(record_id, record, only_if_stored=False)
+
+    def replace(self, record_id: str, record: _Record) -> bool:
+        """Replaces a record, unless this process has removed it. Returns whether it is stored, which is then durable."""
+        return self._write(record_id, record, only_if_stored=True)
+
+    def _write(self, record_id: str, record: _Record, *, only_if_stored: bool) -> bool:
+        path = self._path(record_id)
+        if only_if_stored and not path.exists():
+            return False
         create_folder(self._folder)
         unfinished = self._folder / f"{record_id}.{secrets.token_hex(4)}.unfinished"
         try:
@@ -51,11 +64,13 @@ class RecordFiles:
                 json.dump(record, file, ensure_ascii=True)
                 file.flush()
                 os.fsync(file.fileno())
-            unfinished.replace(self._path(record_id))
-        except BaseException:
+            with _NAMES:
+                if is_stored := not only_if_stored or path.exists():
+                    unfinished.replace(path)
+        finally:
             unfinished.unlink(missing_ok=True)
-            raise
         self._sync_folder()
+        return is_stored
 
     def get(self, record_id: str) -> _Record | None:
         """Returns a record, or None if there is none. Any text is safe as an id."""
@@ -82,9 +97,10 @@ class RecordFiles:
             return False
         # An unfinished file of a killed process holds the same data.
         files = [self._path(record_id), *self._folder.glob(f"{record_id}.*.unfinished")]
-        existing = [path for path in files if path.exists()]
-        for path in existing:
-            path.unlink(missing_ok=True)
+        with _NAMES:
+            existing = [path for path in files if path.exists()]
+            for path in existing:
+                path.unlink(missing_ok=True)
         if existing:
             self._sync_folder()
         return bool(existing)

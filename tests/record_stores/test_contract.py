@@ -66,6 +66,18 @@ async def test_an_empty_store_has_nothing(open_records: Open, tmp_path: Path) ->
     assert os.listdir(tmp_path) == []
 
 
+async def test_a_removed_record_is_not_written_back(open_records: Open) -> None:
+    records, other = open_records(), open_records()
+    assert not await records.replace(SESSIONS, ONE, {"space_id": "a"})
+    await records.put(SESSIONS, ONE, {"space_id": "a", EXPIRES: 10.0})
+    assert await other.replace(SESSIONS, ONE, {"space_id": None, EXPIRES: 20.0})
+    assert await records.get(SESSIONS, ONE) == {"space_id": None, EXPIRES: 20.0}
+    assert await records.expired_sessions(15.0) == {}
+    await records.remove(SESSIONS, ONE)
+    assert not await other.replace(SESSIONS, ONE, {"space_id": "b"})
+    assert await records.all(SESSIONS) == []
+
+
 async def test_a_record_is_replaced_and_removed(open_records: Open) -> None:
     records, other = open_records(), open_records()
     record = {"name": "a\0b\ud800ü", "space_id": None, "created": 1.5, EXPIRES: 10.0}

@@ -78,7 +78,8 @@ class Spaces:
         body = await json_object(request)
         space_id, record = await self._space(request)
         updated = _fields({**{name: record[name] for name in _FIELDS}, **body}, record)
-        await self._deps.records(request, Right.CONTINUE).put(SPACES, space_id, updated)
+        if not await self._deps.records(request, Right.CONTINUE).replace(SPACES, space_id, updated):
+            raise NoSuchRecord("space", space_id)
         return enveloped(request, _space_json(space_id, updated))
 
     async def set_default(self, request: Request) -> Response:
@@ -125,13 +126,13 @@ def _fields(body: _Record, record: _Record) -> _Record:
 async def _make_default(records: RecordStore, space_id: str) -> None:
     for record_id, record in await records.all(SPACES):
         if record["default"] != (record_id == space_id):
-            await records.put(SPACES, record_id, {**record, "default": record_id == space_id})
+            await records.replace(SPACES, record_id, {**record, "default": record_id == space_id})
 
 
 async def _unlink_sessions(records: RecordStore, space_id: str) -> None:
     for session_id, record in await records.all(SESSIONS):
         if record["space_id"] == space_id:
-            await records.put(SESSIONS, session_id, {**record, "space_id": None})
+            await records.replace(SESSIONS, session_id, {**record, "space_id": None})
 
 
 def _space_json(space_id: str, record: _Record) -> dict[str, Any]:

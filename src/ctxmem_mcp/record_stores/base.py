@@ -88,6 +88,9 @@ class RecordStore(Protocol):
     async def put(self, kind: str, record_id: str, record: Record) -> None:
         """Stores a record, or replaces it. kind: SESSIONS or SPACES."""
 
+    async def replace(self, kind: str, record_id: str, record: Record) -> bool:
+        """Replaces a record, unless it was removed. Returns whether it is stored."""
+
     async def get(self, kind: str, record_id: str) -> Record | None:
         """Returns a record, or None if there is none. Any text is safe as an id."""
 

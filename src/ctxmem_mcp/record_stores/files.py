@@ -29,6 +29,9 @@ class FileRecordStore:
     async def put(self, kind: str, record_id: str, record: Record) -> None:
         await asyncio.to_thread(RecordFiles(self._data_dir, kind).put, record_id, record)
 
+    async def replace(self, kind: str, record_id: str, record: Record) -> bool:
+        return await asyncio.to_thread(RecordFiles(self._data_dir, kind).replace, record_id, record)
+
     async def get(self, kind: str, record_id: str) -> Record | None:
         return await asyncio.to_thread(RecordFiles(self._data_dir, kind).get, record_id)
 

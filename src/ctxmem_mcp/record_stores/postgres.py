@@ -77,6 +77,10 @@ class PostgresRecordStore:
     async def put(self, kind: str, record_id: str, record: Record) -> None:
         await self._rows.write(sql.PUT_RECORD, **_record_values(kind, record_id, record))
 
+    async def replace(self, kind: str, record_id: str, record: Record) -> bool:
+        values = {"principal": self._rows.principal, **_record_values(kind, record_id, record)}
+        return bool(await self._rows.change(lambda connection: fetch(connection, sql.REPLACE_RECORD, values)))
+
     async def get(self, kind: str, record_id: str) -> Record | None:
         if not is_record_id(record_id):
             return None

@@ -51,6 +51,10 @@ NAMES = ("records", "gateway_usage", "sent_requests", "redactions")
 
 _PUT = "INSERT INTO records VALUES (%(principal)s, %(kind)s, %(id)s, %(body)s, %(expires)s) ON CONFLICT"
 PUT_RECORD = f"{_PUT} (principal, kind, id) DO UPDATE SET body = excluded.body, expires = excluded.expires"
+REPLACE_RECORD = """
+UPDATE records SET body = %(body)s, expires = %(expires)s
+WHERE principal = %(principal)s AND kind = %(kind)s AND id = %(id)s RETURNING id
+"""
 ADOPT_RECORD = f"{_PUT} DO NOTHING"
 RECORD = "SELECT body FROM records WHERE principal = %(principal)s AND kind = %(kind)s AND id = %(id)s"
 RECORDS = "SELECT id, body FROM records WHERE principal = %(principal)s AND kind = %(kind)s"
