@@ -48,6 +48,25 @@ async def test_idle_tenants_are_closed_and_reopen_with_their_data(
             assert (await (await tenants.memory_for(f"token:{i}")).turn("c", "t0")).content == f"stored by {i}"
 
 
+async def test_idle_tenants_that_several_requests_close_at_once_are_closed_once(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "IDLE_SECONDS", 0.0)
+    async with Tenants(settings, False) as tenants:
+        for i in range(5):
+            async with tenants.hold(f"token:{i}"):
+                await (await tenants.memory_for(f"token:{i}")).append(NewTurn("user", "a"), conversation_id="c")
+        monkeypatch.setattr(module, "OPEN_TENANTS_MAX", 2)
+
+        async def use(name: str) -> None:
+            async with tenants.hold(name):
+                pass
+
+        await asyncio.gather(*(use(f"token:{i % 5}") for i in range(10)))
+        for i in range(5):
+            assert (await (await tenants.memory_for(f"token:{i}")).turn("c", "t0")).content == "a"
+
+
 async def test_expired_data_of_closed_tenants_is_swept(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(expiry, "CONFIRM_SECONDS", 0.05)
     folder = await create_expired(settings)

@@ -117,6 +117,7 @@ async def use_records(records: PostgresRecordStore) -> None:
     """Calls every operation of a record store that has a statement of its own."""
     session = "session_0123456789abcdef"
     await records.put(SESSIONS, session, {})
+    await records.replace(SESSIONS, session, {})
     await records.get(SESSIONS, session)
     await records.all(SESSIONS)
     await records.expired_sessions(NOW)

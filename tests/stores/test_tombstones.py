@@ -191,6 +191,24 @@ async def test_two_folders_have_different_keys(tmp_path: Path) -> None:
     assert first != second
 
 
+async def test_two_copies_of_a_store_that_have_both_forgotten_since_are_one(tmp_path: Path) -> None:
+    old, new = SqliteStore(tmp_path / "old"), SqliteStore(tmp_path / "new")
+
+    await forget(memory_over(old, lambda: NOW), [NewTurn("user", "talk of the beginning")], "before")
+    await new.adopt_tombstones(await old.tombstone_records())
+    await forget(memory_over(old, lambda: NOW), [NewTurn("user", "talk of old things")], "in-the-old-one")
+    await forget(memory_over(new, lambda: NOW), [NewTurn("user", "talk of new things")], "in-the-new-one")
+    for _ in range(2):  # the second time adds nothing
+        await new.adopt_tombstones(await old.tombstone_records())
+        for name in ("before", "in-the-old-one", "in-the-new-one"):
+            assert await new.is_forgotten(name), name
+        count = await new.count_tombstones()
+    await new.adopt_tombstones(await old.tombstone_records())
+    assert await new.count_tombstones() == count
+    await old.close()
+    await new.close()
+
+
 async def test_a_tombstone_needs_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It overwrites zeros; the file is enlarged as long as that is possible."""
     memory = memory_over(SqliteStore(tmp_path), lambda: NOW)

@@ -214,7 +214,9 @@ class Tenants:
             return
         idle_since = time.monotonic() - IDLE_SECONDS
         for key, tenant in list(self._tenants.items()):
-            if tenant.users == 0 and tenant.used_at < idle_since:
+            # While another one was closed, this one may have been closed and opened again.
+            is_current = self._tenants.get(key) is tenant
+            if is_current and tenant.users == 0 and tenant.used_at < idle_since:
                 del self._tenants[key]
                 await tenant.close()
                 if (records := self._records.pop(key, None)) is not None:

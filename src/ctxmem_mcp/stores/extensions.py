@@ -41,7 +41,10 @@ class DenseVectorStore(Store, Protocol):
         ...
 
     async def dense_vectors(self, conversation_id: str, tag: bytes, ids: Sequence[int]) -> dict[int, bytes]:
-        """Returns those vectors of these chunks that begin with the tag, which names a model."""
+        """Returns those vectors of these chunks that begin with the tag, which names a model.
+
+        A damaged one is left out: a view is right without it, and `verify` reports it.
+        """
         ...
 
     async def add_dense_vectors(self, conversation_id: str, generation: bytes, vectors: Mapping[int, bytes]) -> None:

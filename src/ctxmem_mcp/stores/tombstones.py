@@ -98,17 +98,30 @@ class TombstoneRecords:
     key: bytes
     records: Sequence[bytes]
 
-    def missing_in(self, key: bytes, count: int, where: str) -> list[bytes]:
-        """Returns the records to add to a store that has `count` of them, or of its own.
+    def missing_in(self, own: TombstoneRecords, where: str) -> list[bytes]:
+        """Returns the records to add to a store that has its own, or none.
+
+        If it has forgotten something since it took over earlier ones, what it has set or lifted stays as it is.
 
         Raises:
             StoreUnavailable: It has forgotten conversations on its own, so that the two can't be one.
         """
-        if count and key != self.key:
+        if own.records and own.key != self.key:
             raise StoreUnavailable(
                 f"{where} has forgotten conversations on its own.", "Name a new folder, or a principal without any."
             )
-        return list(self.records[count:])
+        count = len(own.records)
+        if list(own.records) == list(self.records[:count]):
+            return list(self.records[count:])
+        known = {record[1:] for record in own.records}
+        still_set: dict[bytes, list[bytes]] = {}
+        for record in self.records:
+            mark = record[1:]
+            if record[0] == LIFTED:
+                still_set.pop(mark, None)
+            elif mark not in known:
+                still_set.setdefault(mark, []).append(record)
+        return [record for records in still_set.values() for record in records]
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ class TombstoneTable:
         """Takes over the records and the key of another store, inside a transaction."""
         await self.lock(connection)
         own = await self.records(connection)
-        missing = given.missing_in(own.key, len(own.records), "The database")
+        missing = given.missing_in(own, "The database")
         if own.key != given.key:
             await connection.execute(SET_TOMBSTONE_KEY, {"principal": self._principal, "tombstone_key": given.key})
             self._tombstones = Tombstones(given.key)

@@ -97,7 +97,7 @@ class TombstoneFile:
     def adopt(self, given: TombstoneRecords) -> None:
         """Takes over the records and the key of another store. The caller holds the catalog's lock."""
         own = self.records()
-        missing = given.missing_in(own.key, len(own.records), str(self._path))
+        missing = given.missing_in(own, str(self._path))
         if own.key != given.key:
             self._create(given.key)
         self.write(missing)
