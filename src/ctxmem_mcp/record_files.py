@@ -50,7 +50,7 @@ class RecordFiles:
         self._write(record_id, record, only_if_stored=False)
 
     def replace(self, record_id: str, record: _Record) -> bool:
-        """Replaces a record, unless this process has removed it. Returns whether it is stored, which is then durable."""
+        """Replaces a record, unless this process has removed it. Returns whether it is stored; then it is durable."""
         return self._write(record_id, record, only_if_stored=True)
 
     def _write(self, record_id: str, record: _Record, *, only_if_stored: bool) -> bool:

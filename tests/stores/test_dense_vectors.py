@@ -70,14 +70,18 @@ async def test_vectors_are_kept_by_chunk_and_model(store: DenseVectorStore) -> N
         await store.dense_vectors("nobody", b"one.", [1])
 
 
+def change_first_vector(folder: Path) -> None:
+    (file,) = folder.rglob("*.ctxmem")
+    with closing(sqlite3.connect(file, isolation_level=None)) as db:
+        db.execute("UPDATE extra SET value = x'6f6e652e63' WHERE value = x'6f6e652e61'")
+
+
 async def test_a_damaged_vector_is_left_out_and_reported(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path)
     await store.commit(extend(new_state(), list("abc")), NOW)
     await store.add_dense_vectors("c", await store.dense_generation("c"), {1: b"one.a", 2: b"one.b"})
     await store.close()
-    (file,) = tmp_path.rglob("*.ctxmem")
-    with closing(sqlite3.connect(file, isolation_level=None)) as db:
-        db.execute("UPDATE extra SET value = x'6f6e652e63' WHERE value = x'6f6e652e61'")
+    change_first_vector(tmp_path)
     assert await store.dense_vectors("c", b"one.", [1, 2]) == {2: b"one.b"}
     assert any("extra" in problem for problem in await store.check("c"))
     await store.close()

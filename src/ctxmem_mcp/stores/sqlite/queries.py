@@ -296,9 +296,8 @@ def dense_vectors(db: sqlite3.Connection, tag: bytes, ids: Sequence[int]) -> dic
     found: dict[str, bytes] = {}
     for marks, batch in _batches([dense_key(i) for i in ids]):
         select = f"SELECT key, checksum, value FROM extra WHERE key IN ({marks})"
-        for key, checksum, value in db.execute(select, batch):
-            if is_sound_blob(key, checksum, value):
-                found[key] = value
+        rows = db.execute(select, batch)
+        found |= {key: value for key, checksum, value in rows if is_sound_blob(key, checksum, value)}
     return {i: value for i in ids if (value := found.get(dense_key(i), b"")).startswith(tag)}
 
 
