@@ -598,3 +598,21 @@ async def test_a_search_by_path_returns_the_edits_of_a_file_and_the_talk_before_
     assert (await call.record("search_turns", path="src/other.py", conversation_id="c"))["hits"] == []
     assert "role: can't be combined with path" in await call.refusal("search_turns", path="a.py", role="user")
     assert "query: is missing" in await call.refusal("search_turns")
+
+
+async def test_a_conversation_id_may_be_shortened_except_to_store_or_forget(call: Caller) -> None:
+    ids = [f"0bb9a2d{number}-a51e-4d5a-8275-566c766a0ff2" for number in range(2)]
+    for one in ids:
+        await call.append(f"The zeppelin {one[:8]} leaks.", one)
+    short = ids[1][:8]
+    for tool, arguments in (("get_context", {}), ("expand_node", {"node_id": "t0"}), ("hand_off", {})):
+        header, _ = await call.text(tool, conversation_id=short, **arguments)
+        assert header["conversation_id"] == ids[1]
+    assert (await call.record("search_turns", conversation_id=short, query="leaks"))["hits"][0][
+        "conversation_id"
+    ] == ids[1]
+    assert (await call.record("revert_to", conversation_id=short, turn_id="t0"))["conversation_id"] == ids[1]
+    ambiguous = await call.refusal("get_context", conversation_id="0bb9a2d")
+    assert all(one in ambiguous for one in ids)
+    assert "No conversation" in await call.refusal("forget_conversation", conversation_id=short, confirm=short)
+    assert (await call.append("A conversation of its own.", short))["index"] == 0

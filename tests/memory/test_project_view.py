@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ctxmem_mcp.errors import BudgetTooSmall, NotFound
+from ctxmem_mcp.errors import AmbiguousId, BudgetTooSmall, NotFound, UnknownConversation
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.projects import Project
@@ -188,3 +188,23 @@ async def test_no_view_exceeds_its_budget_and_every_session_is_accounted_for(
     assert view.shown_tokens == tokenizer.count(view.render()) <= view.token_budget
     lines = [line for line in view.text.splitlines() if line.startswith("[s 2026-01")]
     assert len(lines) <= len(sessions)
+
+
+async def test_long_ids_are_shortened_and_open_their_sessions(memory: Memory) -> None:
+    ids = [f"0bb9a2d{number}-a51e-4d5a-8275-566c766a0ff2" for number in range(3)]
+    for one in ids:
+        turns = [NewTurn("user", f"The zeppelin {one[:8]} leaks.", None, "2026-01-03T10:00:00Z")]
+        await memory.sync(turns, conversation_id=one, space="/home/ann/shop")
+    await store_session(memory, 5, "The garden is dry.", space="/home/ann/shopping")
+    for view in (await memory.project_view(SHOP, query="zeppelin"), await memory.project_view(SHOP)):
+        shown = check_laws(view, 3)
+        assert shown
+        assert all(one in [whole[:8] for whole in ids] for one in shown)
+        assert [await memory.find_conversation(one) for one in shown] == [
+            whole for one in shown for whole in ids if whole.startswith(one)
+        ]
+    assert check_laws(await memory.project_view(SHOP, query="zeppelin", short_ids=False), 3)[0] in ids
+    with pytest.raises(AmbiguousId, match=rf"'0bb9a2d' matches more than one id: {ids[0]}, {ids[1]}, {ids[2]}"):
+        await memory.find_conversation("0bb9a2d")
+    with pytest.raises(UnknownConversation):
+        await memory.find_conversation("0bb9a2d9-a51")

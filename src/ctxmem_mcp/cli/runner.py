@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -19,9 +19,8 @@ from ctxmem_mcp.capture import spool
 from ctxmem_mcp.capture.recent_session import last_session
 from ctxmem_mcp.cli.output import hidden_by_expiry
 from ctxmem_mcp.composition import open_memory
-from ctxmem_mcp.errors import AmbiguousId, InvalidArgument, NotFound, UnknownConversation
+from ctxmem_mcp.errors import InvalidArgument, NotFound, UnknownConversation
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.models import OF_AGENT
 from ctxmem_mcp.serve.logs import log_to_stderr
 from ctxmem_mcp.settings import Settings
 
@@ -129,11 +128,10 @@ async def resolve_conversation(memory: Memory, name: str) -> str:
         NotFound: there is no such conversation, or none at all.
         AmbiguousId: several ids start with the name.
     """
-    try:
-        return (await memory.info(name)).conversation_id
-    except NotFound:
-        page = await memory.conversations(limit=sys.maxsize)
-        known = [info.conversation_id for info in page.conversations]
+    with suppress(NotFound):
+        return (await memory.info(name)).conversation_id if name == LAST else await memory.find_conversation(name)
+    page = await memory.conversations(limit=sys.maxsize)
+    known = [info.conversation_id for info in page.conversations]
     if not known and page.unreadable:
         raise NotFound(f"None of {len(page.unreadable)} files can be read.", next(iter(page.unreadable.values())))
     if not known and (expired := await memory.count_expired()):
@@ -142,12 +140,4 @@ async def resolve_conversation(memory: Memory, name: str) -> str:
         raise NotFound("There are no conversations yet.", "`ctxmem-mcp import --all` imports your agents' sessions.")
     if name == LAST:
         return await last_session(memory) or known[0]
-    matching = [conversation for conversation in known if conversation.startswith(name)]
-    # The ids of a session's sub-agents start with the session's own, which is the one meant.
-    main = [one for one in matching if all(other.startswith(one + OF_AGENT) for other in matching if other != one)]
-    matching = main or matching
-    if len(matching) > 1:
-        raise AmbiguousId(name, matching[:10])
-    if not matching:
-        raise NotFound(UnknownConversation(name).message, "`ctxmem-mcp list` prints the ids.")
-    return matching[0]
+    raise NotFound(UnknownConversation(name).message, "`ctxmem-mcp list` prints the ids.")

@@ -82,7 +82,8 @@ async def get_prompt(
     if arguments.get("project"):
         text = await _of_project(memory, name, arguments)
     else:
-        conversation = arguments.get("conversation_id") or await _last_active(memory, folder)
+        given = arguments.get("conversation_id")
+        conversation = await (memory.find_conversation(given) if given else _last_active(memory, folder))
         write = {"recall": _recall, "resume": _resume, "hand_off": _hand_off}[name]
         text = await write(memory, conversation, arguments)
     message = PromptMessage(role="user", content=TextContent(type="text", text=text))

@@ -179,7 +179,7 @@ class _ToolCaller:
             if isinstance(arguments, GetContextArguments | HandOffArguments) and arguments.conversation_id is None:
                 arguments.project = arguments.project or self._folder
             memory: Memory = await ctx.lifespan_context.of(ctx.request)
-            result = await with_progress(ctx, tool.call(memory, arguments))
+            result = await with_progress(ctx, tool.run(memory, arguments))
             if not tool.read_only:
                 await self._notify(result)
         except ValidationError as error:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 
-from ctxmem_mcp.errors import InvalidArgument, with_name
+from ctxmem_mcp.errors import InvalidArgument, UnknownConversation, with_name
 from ctxmem_mcp.mcp_server.tool_arguments import (
     AppendTurnArguments,
     ExpandNodeArguments,
@@ -50,6 +50,8 @@ class Tool:
 
     returns: the type of its record; None if it returns text.
     read_only, destructive, idempotent: the hints of the protocol.
+    takes_short_id: a conversation's id may be shortened. Not if the tool begins a conversation of an unknown id, or
+        deletes it: a repeated call would delete another one whose id begins so.
     """
 
     name: str
@@ -61,7 +63,18 @@ class Tool:
     read_only: bool = True
     destructive: bool = False
     idempotent: bool = True
+    takes_short_id: bool = True
     meta: dict[str, Any] = field(default_factory=dict)
+
+    async def run(self, memory: Memory, arguments: Any) -> object:
+        """Calls the tool."""
+        try:
+            return await self.call(memory, arguments)
+        except UnknownConversation:
+            if not self.takes_short_id:
+                raise
+            whole = await memory.find_conversation(arguments.conversation_id)
+            return await self.call(memory, arguments.model_copy(update={"conversation_id": whole}))
 
     @cached_property
     def input_schema(self) -> dict[str, Any]:
@@ -262,6 +275,7 @@ TOOLS: tuple[Tool, ...] = (
         _append_turn,
         returns=Appended,
         read_only=False,
+        takes_short_id=False,
         idempotent=False,
     ),
     Tool(
@@ -273,6 +287,7 @@ TOOLS: tuple[Tool, ...] = (
         _sync_transcript,
         returns=Synced,
         read_only=False,
+        takes_short_id=False,
     ),
     Tool(
         "get_context",
@@ -329,6 +344,7 @@ TOOLS: tuple[Tool, ...] = (
         returns=Receipt,
         read_only=False,
         destructive=True,
+        takes_short_id=False,
     ),
     Tool(
         "list_conversations",

@@ -56,12 +56,14 @@ class ProjectRequest:
     Attributes:
         name: the project's name, for the header.
         query: what the reader wants to know; None for how things are.
+        shorten: Shortens a conversation's id.
     """
 
     name: str
     query: str | None
     token_budget: int
     encoding: str
+    shorten: Callable[[str], str] = str
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,9 @@ async def project_view(
             texts[conversation_id] = text
     sessions = [OutlinedSession(info, texts.get(info.conversation_id, "")) for info in reversed(infos)]
     only_quoted = bool(request.query and texts)
-    outlined = outline_project(sessions, list(shares), budget, round(budget * share), count, only_quoted=only_quoted)
+    outlined = outline_project(
+        sessions, list(shares), budget, round(budget * share), count, shorten=request.shorten, only_quoted=only_quoted
+    )
     if isinstance(outlined, int):
         raise BudgetTooSmall(request.token_budget, header.floor(outlined + count(PREFACE + "\n"), count))
     return with_header(header, f"{PREFACE}\n{outlined}", count)
@@ -133,7 +137,7 @@ def with_sessions(
     header = _header(infos, request)
     budget = request.token_budget - header.cost(count)
     sessions = [OutlinedSession(info, brief if info == newest else "") for info in reversed(infos)]
-    outlined = outline_project(sessions, [newest.conversation_id], budget, budget, count)
+    outlined = outline_project(sessions, [newest.conversation_id], budget, budget, count, shorten=request.shorten)
     if isinstance(outlined, int):
         raise BudgetTooSmall(request.token_budget, header.floor(outlined, count))
     return with_header(header, outlined, count)

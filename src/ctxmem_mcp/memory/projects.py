@@ -34,13 +34,16 @@ class EmptyProject(NotFound):
 class MemoryProjects(MemorySearches):
     """The methods that read a project."""
 
-    async def project_view(self, project: Project, *, query: str | None = None, token_budget: int = 8_000) -> View:
+    async def project_view(
+        self, project: Project, *, query: str | None = None, token_budget: int = 8_000, short_ids: bool = True
+    ) -> View:
         """Returns the history of a project within a token budget: its sessions in outline, what matters in full.
 
         Args:
             project: The project.
             query: What the reader wants to know. By default what ended the newest sessions is quoted.
             token_budget: The most that header and text take together.
+            short_ids: Shorten the ids of conversations.
 
         Raises:
             EmptyProject: No conversation belongs to it.
@@ -52,16 +55,19 @@ class MemoryProjects(MemorySearches):
         matching = await self._matching(ids, query) if query else {}
         if not matching:
             matching = dict.fromkeys([one for one in ids if OF_AGENT not in one] or ids, 1.0)
-        request = ProjectRequest(project.name, query, token_budget, self._encoding)
+        request = await self._project_request(project, query, token_budget, short_ids)
         return await project_view(infos, matching, request, self._open_if_present)
 
-    async def project_hand_off(self, project: Project, *, token_budget: int = 4_000, note: str | None = None) -> View:
+    async def project_hand_off(
+        self, project: Project, *, token_budget: int = 4_000, note: str | None = None, short_ids: bool = True
+    ) -> View:
         """Returns a brief for the next agent run in a project: that of the newest session, and the sessions before.
 
         Args:
             project: The project.
             token_budget: The most that header and text take together.
             note: A text of the caller's to include, in full.
+            short_ids: Shorten the ids of conversations.
 
         Raises:
             EmptyProject: No conversation belongs to it.
@@ -71,7 +77,7 @@ class MemoryProjects(MemorySearches):
         infos = await self._project_infos(project)
         newest = next((info for info in infos if OF_AGENT not in info.conversation_id), infos[0])
         brief = await self.hand_off(newest.conversation_id, token_budget=round(token_budget * BRIEF_SHARE), note=note)
-        request = ProjectRequest(project.name, None, token_budget, self._encoding)
+        request = await self._project_request(project, None, token_budget, short_ids)
         return with_sessions(infos, newest, brief.text, request)
 
     @retry_if_replaced
@@ -136,6 +142,12 @@ class MemoryProjects(MemorySearches):
     async def _with_talk(self, edit: FileEdit) -> FileEdit:
         branch = await self._open_if_present(edit.conversation_id)
         return replace(edit, talk=await talk_before(branch, edit.turn.index)) if branch else edit
+
+    async def _project_request(
+        self, project: Project, query: str | None, token_budget: int, short_ids: bool
+    ) -> ProjectRequest:
+        shorten = (await self._short_ids(listed=True)).shorten if short_ids else str
+        return ProjectRequest(project.name, query, token_budget, self._encoding, shorten)
 
     async def _project_infos(self, project: Project) -> Sequence[ConversationInfo]:
         infos = (await self.conversations(limit=sys.maxsize, project=project)).conversations

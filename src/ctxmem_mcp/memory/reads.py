@@ -7,11 +7,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ctxmem_mcp.errors import AmbiguousId, UnknownConversation
 from ctxmem_mcp.memory import outline, recent, usage
 from ctxmem_mcp.memory.branches import Lineage, branch_tips
 from ctxmem_mcp.memory.consistent_read import retry_if_replaced
 from ctxmem_mcp.memory.core import MemoryCore, conversation_of
 from ctxmem_mcp.memory.expiry import ANY_TIME
+from ctxmem_mcp.memory.short_ids import ShortIds
 from ctxmem_mcp.models import Turn
 from ctxmem_mcp.projects import Project
 from ctxmem_mcp.results import Change, Conversation, ConversationInfo, ConversationPage, ModelUsage, OutlineNode
@@ -21,6 +23,8 @@ from ctxmem_mcp.views.render import TimestampPrinter, quote_text
 
 # User turns among this many last turns make the query; a turn of this many words is one on its own.
 QUERY_WITHIN_TURNS, QUERY_WORDS = 64, 4
+# An error about an ambiguous id names so many.
+CANDIDATES_NAMED = 10
 
 
 class MemoryReads(MemoryCore):
@@ -71,6 +75,27 @@ class MemoryReads(MemoryCore):
             UnknownConversation: It never existed, has expired or was forgotten.
         """
         return conversation_of(await self._state(conversation_id))
+
+    async def find_conversation(self, given: str) -> str:
+        """Returns the id of a conversation, given the id or a beginning of it that no other one has.
+
+        Raises:
+            UnknownConversation: No conversation's id begins so.
+            AmbiguousId: Those of several do.
+        """
+        if await self._store.load(given, self._clock()) is not None:
+            return given
+        found = (await self._short_ids()).matching(given)
+        if len(found) > 1:
+            raise AmbiguousId(given, found[:CANDIDATES_NAMED])
+        if not found:
+            raise UnknownConversation(given)
+        return found[0]
+
+    async def _short_ids(self, *, listed: bool = False) -> ShortIds:
+        """listed: the conversations were listed just now."""
+        page = await self._store.conversations(self._clock(), limit=sys.maxsize, listed=listed)
+        return ShortIds(info.conversation_id for info in page.conversations)
 
     @retry_if_replaced
     async def turn(self, conversation_id: str, turn_id: str) -> Turn:

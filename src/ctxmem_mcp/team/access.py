@@ -74,7 +74,8 @@ _METHODS = {
     _LIST: "conversations all_conversations",
     _SIZES: """info head stored_head turn_sizes turn_digests branches branches_with_parting model_usage gateway_usage
         origin is_forgotten count_tombstones count_expired verify lost_turns has_damaged_copy damaged index index_all
-        index_for_search quote watch""",
+        index_for_search
+        find_conversation quote watch""",
     _APPEND: "append sync",
     _REVERT: "revert advance_head",
     _SUMMARY: "write_summary add_summary",

@@ -1,6 +1,6 @@
 """Renders the sessions of a project in the order of time: a line for each, or for all between two, and their parts.
 
-    [s 2026-01-05 claude-code 0bb9a2d9-a51e-4d5a-8275-566c766a0ff2 341 turns 120k] Fix the parser
+    [s 2026-01-05 claude-code 0bb9a2d9 341 turns 120k] Fix the parser
      ended: All tests pass, and the parser takes numbers with more digits.
     [t0-t12 3100] Title; Title            the part of it that is shown, as in a view of it alone
     [… 12 sessions 2026-01-06 to 2026-01-09 340k]
@@ -36,6 +36,7 @@ def outline_project(
     share: int,
     count: Callable[[str], int],
     *,
+    shorten: Callable[[str], str] = str,
     only_quoted: bool = False,
 ) -> str | int:
     """Renders the sessions within a budget.
@@ -46,6 +47,7 @@ def outline_project(
         budget: Tokens.
         share: The tokens that lines about sessions may take.
         count: Counts tokens.
+        shorten: Shortens a conversation's id.
         only_quoted: Whether only sessions that are quoted have a line.
 
     Returns:
@@ -54,7 +56,7 @@ def outline_project(
     by_id = {session.info.conversation_id: session for session in sessions}
     quoted = [one for one in first if by_id[one].text]
     others = [] if only_quoted else [one for one in reversed(by_id) if one not in quoted]
-    timeline = _Timeline(sessions)
+    timeline = _Timeline(sessions, shorten)
     while count(text := timeline.render(quoted, quoted)) > budget:
         if not quoted:
             return count(text)
@@ -81,8 +83,8 @@ def outline_project(
 class _Timeline:
     """The sessions of a project in the order of time. Rendering takes as long as there are sessions shown."""
 
-    def __init__(self, sessions: Sequence[OutlinedSession]) -> None:
-        self._sessions = sessions
+    def __init__(self, sessions: Sequence[OutlinedSession], shorten: Callable[[str], str]) -> None:
+        self._sessions, self._shorten = sessions, shorten
         self._positions = {session.info.conversation_id: position for position, session in enumerate(sessions)}
         # The tokens of all sessions before each position.
         self._tokens = list(accumulate((session.info.tokens for session in sessions), initial=0))
@@ -93,13 +95,21 @@ class _Timeline:
         after = 0
         for position in sorted(self._positions[one] for one in shown):
             session = self._sessions[position]
-            lines += [self._gap(after, position), session_line(session.info)]
+            lines += [self._gap(after, position), self._line(session.info)]
             if session.info.ended and session.info.conversation_id in ended:
                 lines.append(_ended_line(session.info))
             if session.info.conversation_id in quoted:
                 lines.append(session.text)
             after = position + 1
         return "".join([*lines, self._gap(after, len(self._sessions))])
+
+    def _line(self, info: ConversationInfo) -> str:
+        agent = f" {info.agent}" if info.agent else ""
+        title = " ".join(info.title.split())
+        size = f"{info.turns} turns {format_tokens(info.tokens)}"
+        return (
+            f"[s {info.last_activity[:10]}{agent} {self._shorten(info.conversation_id)} {size}] {title}".rstrip() + "\n"
+        )
 
     def _gap(self, first: int, after: int) -> str:
         """Renders the line that stands for the sessions from the first up to one that is shown."""
@@ -109,14 +119,6 @@ class _Timeline:
         period = days[0] if days[0] == days[1] else f"{days[0]} to {days[1]}"
         tokens = format_tokens(self._tokens[after] - self._tokens[first])
         return f"[… {after - first} session{'s' if after - first > 1 else ''} {period} {tokens}]\n"
-
-
-def session_line(info: ConversationInfo) -> str:
-    """Renders the line of a session."""
-    agent = f" {info.agent}" if info.agent else ""
-    title = " ".join(info.title.split())
-    size = f"{info.turns} turns {format_tokens(info.tokens)}"
-    return f"[s {info.last_activity[:10]}{agent} {info.conversation_id} {size}] {title}".rstrip() + "\n"
 
 
 def _ended_line(info: ConversationInfo) -> str:

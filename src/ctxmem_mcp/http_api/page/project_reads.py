@@ -44,11 +44,14 @@ class ProjectReads:
     async def view(self, request: Request) -> Response:
         memory, project = await self._deps.memory(request), await _project(request)
         query = request.query_params.get("query") or None
-        return JSONResponse(view_json(await memory.project_view(project, query=query, token_budget=budget_of(request))))
+        # The page's links lead to whole ids.
+        view = await memory.project_view(project, query=query, token_budget=budget_of(request), short_ids=False)
+        return JSONResponse(view_json(view))
 
     async def brief(self, request: Request) -> Response:
         memory, project = await self._deps.memory(request), await _project(request)
-        return JSONResponse(view_json(await memory.project_hand_off(project, token_budget=budget_of(request))))
+        brief = await memory.project_hand_off(project, token_budget=budget_of(request), short_ids=False)
+        return JSONResponse(view_json(brief))
 
     async def start(self, request: Request) -> Response:
         memory, folder = await self._deps.memory(request), _folder(request)

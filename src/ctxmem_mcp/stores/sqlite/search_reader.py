@@ -39,10 +39,9 @@ def find_blocks(
         seconds: For how long conversations that changed are read.
         listed: The caller has listed the conversations just now.
     """
-    until = time.monotonic() + seconds
     seen = catalog.refresh(db, listed=listed)
     try:
-        behind = _update(catalog, db, seen, until)
+        behind = _update(catalog, db, seen, seconds)
         places, blocks = catalog.index.find(terms)
     except sqlite3.Error as error:
         if is_damage(error):
@@ -55,8 +54,10 @@ def find_blocks(
     return BlockHits(places, ids, blocks, late, total, dict(catalog.unreadable))
 
 
-def _update(catalog: CatalogContents, db: sqlite3.Connection, seen: Mapping[str, str], until: float) -> set[str]:
-    """Indexes the files that changed until the time is up. Returns the names of those that are not up to date."""
+def _update(catalog: CatalogContents, db: sqlite3.Connection, seen: Mapping[str, str], seconds: float) -> set[str]:
+    """Indexes files that changed for at most so many seconds, some in any case if these are more than 0. Returns the
+    names of those that are not up to date."""
+    until = time.monotonic() + seconds
     index = catalog.index
     if catalog.is_indexed(seen):
         return set()
@@ -70,7 +71,7 @@ def _update(catalog: CatalogContents, db: sqlite3.Connection, seen: Mapping[str,
         newest = dict(db.execute("SELECT name, happened FROM files"))
         changed.sort(key=lambda name: newest.get(name, 0.0), reverse=True)
     for start in range(0, len(changed), FILES_AT_ONCE):
-        if time.monotonic() > until:
+        if seconds <= 0 or (start and time.monotonic() > until):
             break
         with transaction(db):  # nobody removes a file while it is read and added
             for name in changed[start : start + FILES_AT_ONCE]:
