@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ctxmem_mcp.memory import Memory
 
 # A server reads a few conversations at a time, and then pauses for so many times as long as that took.
-SLICE_SECONDS, PAUSE_SHARE = 0.02, 3.0
+SLICE_SECONDS, PAUSE_SHARE = 0.02, 5.0
 # It looks for further ones after so many seconds if none was left, or none could be indexed.
 IDLE_SECONDS = 10.0
 # An import reports its progress after so many seconds.
