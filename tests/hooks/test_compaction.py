@@ -15,6 +15,18 @@ RECAP = (
     "This session is being continued from a previous conversation that ran out of context.\n"
     "1. The user asked to move the relay to port 7412.\n2. All tests pass."
 )
+COLOURS = (
+    "Which colours has the landing page?",
+    "The palette of the landing page is teal and slate, with amber accents.",
+)
+DECISIONS = [
+    text
+    for name in ("router", "parser", "ledger", "mailer", "cache", "queue")
+    for text in (
+        f"Where should the {name} write its journal?",
+        f"We decided to write the journal of the {name} beside its sources, because the {name} restarts every night.",
+    )
+]
 ERROR = "Exit code 1\nrelay.py:88: error: Unsupported operand types for + (port and None)"
 
 
@@ -28,27 +40,39 @@ def row(number: int, role: str, content: object, **more: object) -> dict[str, ob
 @pytest.fixture
 def compacted(tmp_path: Path) -> Agent:
     """A session whose recap is written after the hook of its start, as Claude Code does."""
+    return compacted_after(tmp_path)
+
+
+def compacted_after(tmp_path: Path, *said: str) -> Agent:
+    """Such a session, with prompts and answers before the compaction."""
     call = {"type": "tool_use", "id": "c1", "name": "Bash", "input": {"command": "mypy src"}}
     result = {"type": "tool_result", "tool_use_id": "c1", "content": ERROR, "is_error": True}
+    last = str(29 + len(said)) if said else "3"
     rows = [
         row(0, "user", "Move the relay to port 7412. Always keep the old port open for a week."),
         row(1, "assistant", [call]),
         row(2, "user", [result]),
         row(3, "assistant", [{"type": "text", "text": "We decided to keep sqlite because the driver can't do WAL."}]),
-        {"type": "system", "subtype": "compact_boundary", "uuid": "b", "parentUuid": None, "logicalParentUuid": "3",
+        {"type": "system", "subtype": "compact_boundary", "uuid": "b", "parentUuid": None, "logicalParentUuid": last,
          "sessionId": "s-1", "content": "Conversation compacted"},
         row(5, "user", RECAP, parentUuid="b", isCompactSummary=True),
     ]  # fmt: skip
+    rows[4:4] = [
+        row(30 + n, ("user", "assistant")[n % 2], text, parentUuid=str(29 + n) if n else "3")
+        for n, text in enumerate(said)
+    ]
     agent = Agent(tmp_path / "data", tmp_path / "s-1.jsonl", [json.dumps(one) for one in rows])
-    agent.write(4)
+    agent.write(4 + len(said))
     started = agent.hook("SessionStart", source="compact")
     assert (started.returncode, started.stdout, started.stderr) == (0, b"", b"")
-    agent.write(6)
+    agent.write(len(rows))
     return agent
 
 
-def send(agent: Agent, event: str = "UserPromptSubmit", **more: str) -> subprocess.CompletedProcess[bytes]:
-    given = agent.event(event, prompt="Go on.", **more)
+def send(
+    agent: Agent, event: str = "UserPromptSubmit", prompt: str = "Go on.", **more: str
+) -> subprocess.CompletedProcess[bytes]:
+    given = agent.event(event, prompt=prompt, **more)
     settings = {name: value for name, value in more.items() if name.isupper()}
     variables = environment(agent.data, **settings)
     command = [*PATIENT, "hook", "claude-code"]
@@ -67,6 +91,27 @@ def test_the_next_event_brings_what_the_recap_left_out_once(compacted: Agent, ev
     assert "- Move the relay to port 7412" not in context  # the recap states it
     again = send(compacted, event)
     assert (again.returncode, again.stdout, again.stderr) == (0, b"", b"")
+
+
+def test_the_first_prompt_brings_quotations_for_it_too(tmp_path: Path) -> None:
+    compacted = compacted_after(tmp_path, *COLOURS, *DECISIONS)
+    prompt = "Use the amber of the palette for the headings."
+    sent = send(compacted, prompt=prompt, CTXMEM_COMPACTION_TOKENS="500")
+    response = json.loads(sent.stdout)["hookSpecificOutput"]
+    left_out, _, quoted = response["additionalContext"].rpartition("Said earlier in this project")
+    assert "restarts every night" in left_out
+    assert COLOURS[1] not in left_out
+    assert COLOURS[1] in quoted
+    assert "restarts every night" not in quoted
+
+
+def test_quotations_come_alone_if_what_the_recap_left_out_is_turned_off(tmp_path: Path) -> None:
+    compacted = compacted_after(tmp_path, *COLOURS)
+    assert run(compacted.data, "import", str(compacted.file)).returncode == 0
+    sent = send(compacted, prompt="Use the amber of the palette for the headings.", CTXMEM_COMPACTION_TOKENS="0")
+    context = json.loads(sent.stdout)["hookSpecificOutput"]["additionalContext"]
+    assert context.startswith("[ctxmem-mcp recalls] Said earlier in this project")
+    assert COLOURS[1] in context
 
 
 def test_other_sessions_and_sub_agents_get_nothing(compacted: Agent) -> None:

@@ -59,7 +59,7 @@ def _handle(given: list[str]) -> None:
     if _names_one(raw, info_of(agent).recap_events) and compactions.any_noted(folder):
         from ctxmem_mcp.hooks import session_start
 
-        if session_start.respond_after_compaction(agent, raw, folder):
+        if session_start.respond_after_compaction(agent, raw, folder, lambda: _quotations(agent, raw, folder)):
             return
     if _waits_for_output(agent, given):
         _shorten_output(agent, raw, folder)
@@ -117,12 +117,27 @@ def _output_tokens() -> int:
 
 def _recall_for_prompt(agent: str, raw: bytes, folder: str) -> None:
     """Quotes earlier turns that a prompt is about, if the event is a prompt and the setting is on."""
-    name = info_of(agent).prompt_event
-    if name is None or not _names_one(raw, (name,)) or not _is_on("CTXMEM_PROMPT_RECALL"):
-        return
+    name = _recalling_event(agent, raw)
+    if name:
+        from ctxmem_mcp.hooks import prompt_recall
+
+        prompt_recall.respond(name, raw, folder)
+
+
+def _quotations(agent: str, raw: bytes, folder: str) -> str:
+    """Returns the quotations that `_recall_for_prompt` writes."""
+    name = _recalling_event(agent, raw)
+    if not name:
+        return ""
     from ctxmem_mcp.hooks import prompt_recall
 
-    prompt_recall.respond(name, raw, folder)
+    return prompt_recall.quotations_for(name, raw, folder)
+
+
+def _recalling_event(agent: str, raw: bytes) -> str:
+    """Returns the name of the agent's event of a prompt, if this event may be one and the setting is on."""
+    name = info_of(agent).prompt_event or ""
+    return name if name and _names_one(raw, (name,)) and _is_on("CTXMEM_PROMPT_RECALL") else ""
 
 
 def _is_before_call(agent: str, raw: bytes, folder: str) -> bool:

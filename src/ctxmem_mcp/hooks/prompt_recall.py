@@ -52,15 +52,24 @@ _FIRST_CHARS = 60
 def respond(event_name: str, raw: bytes, data_dir: str) -> None:
     """Writes quotations for a prompt to stdout in Claude Code's format, if there are any.
 
+    The arguments are those of `quotations_for`.
+    """
+    if text := quotations_for(event_name, raw, data_dir):
+        output = {"hookEventName": event_name, "additionalContext": text}
+        os.write(1, json.dumps({"hookSpecificOutput": output}).encode() + b"\n")
+
+
+def quotations_for(event_name: str, raw: bytes, data_dir: str) -> str:
+    """Returns quotations for a prompt; empty if there are none.
+
     Args:
         event_name: the name of the agent's event of a prompt; any other event is ignored.
         raw: the event as the agent sent it.
         data_dir: the data folder.
     """
     event = json.loads(raw.decode("utf-8-sig", "replace"))
-    if event.get("hook_event_name") == event_name and not event.get("agent_id") and (text := text_for(event, data_dir)):
-        output = {"hookEventName": event_name, "additionalContext": text}
-        os.write(1, json.dumps({"hookSpecificOutput": output}).encode() + b"\n")
+    is_prompt = event.get("hook_event_name") == event_name and not event.get("agent_id")
+    return text_for(event, data_dir) if is_prompt else ""
 
 
 class Past:

@@ -75,6 +75,18 @@ def build_response(agent: str, raw: bytes, data_dir: str, seconds: float) -> dic
     return _hook_output(event, text)
 
 
+def add_quotations(response: dict[str, Any] | None, event_name: str, quotations: str) -> dict[str, Any]:
+    """Returns a response to a prompt with quotations after its context; with them alone if it is None.
+
+    Args:
+        response: the response, in Claude Code's format.
+        event_name: the agent's name of the event.
+        quotations: the text to add.
+    """
+    context = response["hookSpecificOutput"]["additionalContext"] + "\n" if response else ""
+    return {"hookSpecificOutput": {"hookEventName": event_name, "additionalContext": context + quotations}}
+
+
 def _note_quotations(data_dir: str, session_id: str, text: str) -> None:
     """Records which turns the session's context quotes, so that no prompt brings them again."""
     conversation = _OF_CONVERSATION.search(text)

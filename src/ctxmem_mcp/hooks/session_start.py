@@ -42,13 +42,14 @@ def respond(agent: str, raw: bytes, data_dir: str) -> None:
     _write_context(agent, raw, data_dir)
 
 
-def respond_after_compaction(agent: str, raw: bytes, data_dir: str) -> bool:
+def respond_after_compaction(agent: str, raw: bytes, data_dir: str, quote: Callable[[], str]) -> bool:
     """Writes what the recap left out to stdout, if the event is the session's first since it was compacted.
 
     Args:
         agent: the agent's id.
         raw: the event as the agent sent it.
         data_dir: the data folder.
+        quote: returns the quotations for the event's prompt, which are added to it; empty if there are none.
 
     Returns:
         Whether it is that event.
@@ -59,16 +60,20 @@ def respond_after_compaction(agent: str, raw: bytes, data_dir: str) -> bool:
     if is_main and compactions.take(data_dir, session):
         # Too late now, the next event may bring it.
         _thread.start_new_thread(_exit_after_time_limit, (lambda: compactions.note(data_dir, session),))
-        _write_context(agent, raw, data_dir)
+        _write_context(agent, raw, data_dir, quote)
         return True
     return False
 
 
-def _write_context(agent: str, raw: bytes, data_dir: str) -> None:
+def _write_context(agent: str, raw: bytes, data_dir: str, quote: Callable[[], str] = lambda: "") -> None:
     gc.disable()  # the process ends before there is much to collect
-    from ctxmem_mcp.hooks.session_context import build_response
+    from ctxmem_mcp.hooks.session_context import add_quotations, build_response
 
     response = build_response(agent, raw, data_dir, _seconds_left())
+    # Only now, because the context may have stored turns, and what it quotes is not quoted again.
+    quotations = quote()
+    if quotations:
+        response = add_quotations(response, str(_fields_of(raw).get("hook_event_name")), quotations)
     if response is not None and _seconds_left() > 0:
         os.write(1, json.dumps(response).encode() + b"\n")
 
