@@ -6,7 +6,9 @@ import functools
 import re
 
 from ctxmem_mcp.patterns import lazy_regex
-from ctxmem_mcp.summarizers.sentences import count_letters_and_spaces, shorten, tidy_end
+from ctxmem_mcp.summarizers import requests
+from ctxmem_mcp.summarizers.sentences import count_letters_and_spaces, is_balanced, shorten, tidy_end
+from ctxmem_mcp.summarizers.title_faults import is_fragment
 
 # Words that a headline leaves out.
 _ARTICLE = lazy_regex(r"\b(?<![`/.\-])(?:the|an?|our|my|its)\s+(?=[\w`\"(])", re.I)
@@ -27,6 +29,33 @@ _LABEL = lazy_regex(
     r"best approach)|fyi|nb)(?: is| was)?\s?[:–—])\s+(?=\S.{11})",
     re.I,
 )
+# The number of what is worked on: "Thread 1 (Copilot): ", "Fix bug 2 — ".
+_NUMBERED = lazy_regex(
+    r"\A(?:(?:fix|address|complete|start|on) )?(?:bug|comment|thread|issue|task|step|item|phase|part|point|"
+    r"finding|P\d item)s? "
+    r"#?\d+(?:\.\d+)?(?: [&+] \d+)?(?: \([^)]{1,20}\))?(?:: | [–—-] )(?=\S.{11})",
+    re.I,
+)
+# The hash and the type of a commit that was told: "`65f0669` - perf: reuse the status".
+_TOLD_COMMIT = lazy_regex(r"\A`?[0-9a-f]{7,12}`? [-–—:] (?:[a-z]+(?:\([\w-]+\))?!?: )?(?=\S.{9})")
+# The file of an item that says what was done in it.
+_FILE_LABEL = lazy_regex(
+    r"\A`?[\w./-]+\.\w{1,5}`? ?(?:[:–—-]) "
+    r"(?=(?:[a-z]+ed|add|fix|use|move|remove|rename|replace|update)\b.{8})",
+    re.I,
+)
+# The lines of a file that something is about: they say nothing in an outline.
+_LINES = lazy_regex(
+    r"\A[Ll]ines? \d[\d, –-]*(?:and \d+)?(?: in `[^`]+`)?: |"
+    r"\s*\((?:at |around |on |from )?[Ll]ines? \d[\d, –-]*(?:and \d+)?\)|\s*\(`?[\w./-]+\.\w{1,5}:\d[\d, –-]*`?\)|"
+    r"\s(?:at|on|around|in) lines? \d[\d, –-]*(?: ?and \d+)?(?=\W|\Z)"
+)
+_LINE_SIGNS = ("ine ", "ines ", ":")
+# A sentence whose point is what follows "but".
+_BUT = lazy_regex(
+    r"(?<!\))(?:,| -)? but (?=(?!that\b|this\b|it\b|they\b|I\b|we\b|not\b|then\b|there\b|also\b|only\b|"
+    r"other\b)\S+ [^:]{12,}\Z)"
+)
 # The first mark of a list that was joined to the sentence before it: "in clean.go to:1", "the files:- a.go".
 _JOINED_LIST = lazy_regex(r":(?:\d{1,2}\W?\Z|[-*–] .*\Z)")
 # The beginning of a second object whose end was cut off: "and error" of "and error handling was added".
@@ -45,6 +74,12 @@ _NO_TITLE = lazy_regex(
     r"\A(?:before|after|branch|from|to|date|author|commit|files?|where|what|when|how|example|usage|output|input|"
     r"location|line|type|url|path|current|expected|got|actual): |"
     r"\A(?:committed|pushed)\b.{0,20}\b`?[0-9a-f]{7,40}\b|"
+    r"\A(?:the|this) (?:issue|problem|bug|error|cause) (?:clearly|now|here)\W*\Z|"
+    r"\A(?:the )?(?:full transcript|transcript|output file|full output)\b.{0,20}\b(?:available|at:|saved)|"
+    # What the user wanted without what it is about.
+    r"\AUser (?:wants|asks)(?: me| us)?(?: to)? (?:continue|proceed|stop|wait|discuss|resume|go|try|confirm|"
+    r"commit|push|"
+    r"know|see|move on|keep going|do|have|it|this|that|them)\b|\AThe user (?:sent|said|is)\b|"
     # The words of a recap, and questions of the assistant.
     r"\bfrom where (?:we|you|it|they) (?:\w+ )?(?:left|stopped)\b|"
     r"\Acontinue (?:with )?(?:the |our |this )?(?:conversation|session|last task)\b|"
@@ -58,7 +93,7 @@ _NO_TITLE = lazy_regex(
     re.I,
 )
 _SUBORDINATE = lazy_regex(
-    r"(?:based|since|when|if|while|after|before|given|because|although|as|with|by|for|in)\b", re.I
+    r"(?:based|even|whether|since|when|if|while|after|before|given|because|although|as|with|by|for|in)\b", re.I
 )
 # A clause that was cut from a sentence needs one of these to say something, unless it begins with the verb.
 _VERB = lazy_regex(
@@ -68,7 +103,9 @@ _VERB = lazy_regex(
 _BASE_FORM = lazy_regex(r"[A-Z][a-z]+(?:e|[^sd\W])\b(?! (?:is|are|was|has)\b)")
 # A title that ends so was cut from its object; "log in" was not.
 _OPEN_END = lazy_regex(
-    r"(?<!\blog)(?<!\bsign)(?<!\bcheck)(?<!\bplug)(?<!\bopt)(?<!\bbuilt)\s+(?:to|with|from|by|as|at|for|of|than|into|in|that|which|each|every|when|where|via|between|about|without|using|through|during)\Z",
+    r"(?<!\blog)(?<!\bsign)(?<!\bcheck)(?<!\bplug)(?<!\bopt)(?<!\bbuilt)\s+(?:to|with|from|by|as|at|for|of|"
+    r"than|into|in|that|which|each|every|when|where|via|between|about|without|using|through|during|even|"
+    r"(?:that|which) \w+s)\Z",
     re.I,
 )
 _LETTER_SHARE_MIN = 0.72
@@ -92,7 +129,7 @@ def makes_title(title: str, text: str) -> bool:
     """
     if (len(title.split()) < _WORDS_MIN and not _CODE.search(title)) or not _SEVERAL.search(title):
         return False
-    if _NO_TITLE.search(text[:400]) or any(map(_is_secret, title.split())):
+    if _NO_TITLE.search(text[:400]) or is_fragment(title, text) or any(map(_is_secret, title.split())):
         return False
     if len(title) < 0.9 * len(text) and not _says_something(title, text):
         return False
@@ -128,9 +165,17 @@ def headline(text: str) -> str:
 @functools.lru_cache(maxsize=4_096)
 def as_title(text: str, limit: int) -> str:
     """Returns a statement in at most `limit` characters, without a final mark: whole, or as a headline, or cut."""
-    text = _without_open_quote(tidy_end(_OPEN_END.sub("", _JOINED_LIST.sub("", without_label(text)).rstrip(" .:;,!"))))
+    text = _JOINED_LIST.sub("", without_label(_without_lines(text))).rstrip(" .:;,!")
+    text = _without_open_quote(tidy_end(_OPEN_END.sub("", text)))
     if len(text) <= limit:
         return text
+    if (
+        " but " in text
+        and (turn := _BUT.search(text))
+        and len(text) - turn.end() <= limit
+        and is_balanced(text[: turn.start()])
+    ):
+        return requests.capitalize(text[turn.end() :])
     short = tidy_end(headline(text))
     if len(short) <= limit:
         return short
@@ -138,6 +183,11 @@ def as_title(text: str, limit: int) -> str:
     if cut.endswith("…") or len(cut) < 0.45 * len(text):
         cut = shorten(short, limit)
     return cut if cut.endswith("…") else _close_cut(tidy_end(_OPEN_END.sub("", cut)), limit)
+
+
+def _without_lines(text: str) -> str:
+    """A text without the lines of a file that it names: "(lines 117-119)", "Line 270: "."""
+    return requests.capitalize(_LINES.sub("", text)) if any(map(text.__contains__, _LINE_SIGNS)) else text
 
 
 def _close_cut(cut: str, limit: int) -> str:
@@ -154,8 +204,9 @@ def _without_open_quote(text: str) -> str:
 
 
 def without_label(text: str) -> str:
-    """'Claude writes it' of 'Key insight is: Claude writes it'."""
-    found = _LABEL.match(text)
+    """'Claude writes it' of 'Key insight is: Claude writes it', 'added a flag' of '`main.go`: added a flag'."""
+    labels = (_LABEL, _FILE_LABEL, _TOLD_COMMIT, _NUMBERED)
+    found = next((found for label in labels if (found := label.match(text))), None)
     if not found:
         return text
     rest = text[found.end() :]

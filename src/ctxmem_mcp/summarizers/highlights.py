@@ -22,6 +22,7 @@ from ctxmem_mcp.summarizers.section_reader import Section
 from ctxmem_mcp.summarizers.sentences import Message, one_line, shorten, tidy_end, width
 from ctxmem_mcp.summarizers.statement_ranker import RatedStatement
 from ctxmem_mcp.summarizers.statements import Statement
+from ctxmem_mcp.summarizers.title_faults import lost_its_end
 from ctxmem_mcp.summarizers.tool_calls import ToolCall
 from ctxmem_mcp.text import tokenizer
 
@@ -185,6 +186,8 @@ def _statement_candidates(statements: Sequence[RatedStatement], endings: set[str
         statement = rated.statement
         if statement.place < 0 or statement.source not in _STATED or rated.line_value < _LINE_VALUE_MIN:
             continue
+        if statement.opens_list and lost_its_end(statement.text):
+            continue
         if statement.text not in endings and statement.text.split(": ", 1)[0] not in endings:
             value = _LINE_VALUE_SCALE * rated.line_value
             yield _candidate(
@@ -193,6 +196,8 @@ def _statement_candidates(statements: Sequence[RatedStatement], endings: set[str
 
 
 def _kind_of(statement: Statement) -> HighlightKind:
+    if statement.source == "plan":
+        return "request"
     if statement.source == "thought":
         return "fact"  # what is only thought is not decided
     if sentence_scores.states_choice(statement.text):

@@ -17,13 +17,14 @@ from ctxmem_mcp.text import cues
 _CHARS_MIN = 12
 _OPENING = (
     r"(?:(?:good|great|perfect|excellent|now|ok(?:ay)?|next|first|then|so|also|but|and|actually|wait|hmm+|i see|"
-    r"finally|alright|done|right|interesting|wow|oh|however|almost there|sure|yes|no)\b[\s,.!:–—-]+)*"
+    r"finally|alright|done|right|interesting|wow|oh|however|almost there|sure|yes|no|"
+    r"for now|instead(?! of)|additionally|basically|note that|in short)\b[\s,.!:–—-]+)*"
 )
 _LEAD_IN = lazy_regex(
     rf"\A(?P<opening>{_OPENING})"
     r"(?P<intent>(?:let me|let's|let us|time to|we should|i(?:'ll| will| need to| should| want to| have to|"
     r"'m going to| am going to|'d like to)|we (?:need|have) to|i also need to|need to)\s+"
-    r"(?:(?:also|now|just|first|then|quickly|go ahead and|try to|start by|continue by|continue to|"
+    r"(?:(?:also|now|just|first|then|actually|quickly|go ahead and|try to|start by|continue by|continue to|"
     r"do this more \w+)\s+)*)?",
     re.I,
 )
@@ -45,13 +46,26 @@ _FINDING_LEAD_IN = lazy_regex(
 _USER_LEAD_IN = lazy_regex(
     r"\A(?:the|this) user (?:is (?=\w+ing)|has |just )?(?:now |also |just )?"
     r"(?P<verb>asking|asked|asks|wants|want|wanted|"
+    r"suggesting|suggests|suggested|requesting|requests|requested|reporting|reports|reported|"
     r"says|said|saying|is right that|points out|pointing out|rejected|approved|confirmed|chose|interrupted)\b(?: me)?",
     re.I,
 )
 _USER_VERBS = {
     "asking": "asks", "asked": "asks", "want": "wants", "wanted": "wants", "saying": "says", "said": "says",
-    "pointing out": "points out",
+    "pointing out": "points out", "suggesting": "suggests", "suggested": "suggests", "requesting": "requests",
+    "requested": "requests", "reporting": "reports", "reported": "reports",
 }  # fmt: skip
+# How an assistant tells what the user wanted, and what says nothing without the conversation around it.
+_WANTED = lazy_regex(
+    r"\AUser (?:wants|asks|suggests|requests|reports)(?: for| about| that)?+(?: me| us)?+(?: to)?+(?: also|"
+    r" now| just| first)*+ "
+    r"(?:(?:know|understand|see|find out|learn|clarify)(?: about)? (?=how|what|why|where|when|which|whether|if\b))?+"
+    r"(?:option \d+ ?(?:[:(–—-]) ?)?+"
+    r"(?!(?:continue|proceed|stop|wait|discuss|resume|go|try|confirm|commit|push|know|understand|see|move on|"
+    r"keep going|do|"
+    r"be|have|it|this|that|them|me|us|both|all|one|option|another|and|from|approve|i|we|you|they)\b)(?P<core>\S.{9,})",
+    re.I,
+)
 _LOOKING = lazy_regex(
     r"\A(?:(?:look|read|see|check|explore|find|search|understand|examine|continue|view|verify|run|rerun|start|try|"
     r"investigate|review|inspect|get|fetch|think|trace|grep|open|list|do|wait|proceed|take|double|dig|confirm|test|show|"
@@ -61,7 +75,7 @@ _LOOKING = lazy_regex(
     re.I,
 )
 _CHANGE = lazy_regex(
-    r"(?:add|adapt|build|change|clean|convert|correct|create|delete|document|drop|extract|fix|implement|improve|inline|"
+    r"(?:add|adapt|build|change|clean|compute|consolidate|convert|correct|create|delete|document|drop|extract|fix|implement|improve|inline|"
     r"make|merge|migrate|modify|move|patch|port|refactor|register|remove|rename|replace|restore|revert|rewrite|set|"
     r"simplify|split|support|switch|update|use|wire|wrap|write)\b",
     re.I,
@@ -125,6 +139,12 @@ def is_narration(stripped: Stripped) -> bool:
     if stripped.announces and _LOOKING.match(text):
         return True
     return bool(_SELF_TALK.match(text) or _LIST_HEAD.match(text)) or cues.is_narration(text)
+
+
+def wanted_by_user(text: str) -> str:
+    """'Rename the flag' of 'User wants to rename the flag'; empty if a text does not tell what the user wanted."""
+    found = _WANTED.match(text) if text.startswith("User ") else None
+    return requests.capitalize(found["core"]) if found else ""
 
 
 def starts_with_change(text: str) -> bool:

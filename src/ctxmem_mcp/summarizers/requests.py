@@ -14,7 +14,8 @@ from ctxmem_mcp.text.cues import sentence_states
 _LEADING_FILLER = lazy_regex(
     r"\A(?:(?:hey|hi|hello|okay|ok|alright|so|well|please|pls|thanks(?: a lot| so much)?|"
     r"thank you(?: so much)?|great|cool|nice|"
-    r"perfect|awesome|good|now|also|and|then|yes|yeah|yep|yup|no|nope|hmm+|ah|oh|wow|actually|btw|by the way|"
+    r"uh+|um+|dude|man|look(?=[.…])|e\.g|perfect|awesome|good|now|also|and|then|yes|yeah|yep|yup|no|nope|hmm+|"
+    r"ah|oh|wow|actually|btw|by the way|"
     r"right|sure|sorry|"
     r"just|but|\d{1,2},? and(?= i\b)|i see|got it|makes sense|last thing|one more thing|another thing|next|"
     r"first|finally|"
@@ -82,6 +83,8 @@ _QUESTION_WORDS = frozenset(
 )
 _PRONOUNS = frozenset("it this that these those them they he she him his her there one ones".split())
 _WORD = lazy_regex(r"[A-Za-zÀ-ɏ][\w'-]{3,}|[\u0400-\uffdc]{2,}")
+# The tag of a template: "<command_purpose> Review the branch".
+_TAG = lazy_regex(r"\A<[a-z]\w*[_-]\w+>\s*(?=\w)")
 _ARTICLE = lazy_regex(r"\Athe (?=\w+ing\b)", re.I)
 _RULE = lazy_regex(r"\A\W*(?:don'?t|do not|never|always|only|keep|make sure|avoid|no)\b", re.I)
 _GERUND = lazy_regex(r"\A(?:\S+ ){0,4}\w+ing\b")
@@ -142,7 +145,7 @@ def starts_with_verb(text: str) -> bool:
 
 def strip_politeness(sentence: str) -> str:
     """Reduces a request to its core: no greeting, politeness or filler."""
-    text = _skip_statement(sentence)
+    text = _skip_statement(_TAG.sub("", sentence))
     for _ in range(8):
         found = _LEADING_FILLER.match(text)
         shorter = text[found.end() :].lstrip(" ,.!:;–—-") if found else text

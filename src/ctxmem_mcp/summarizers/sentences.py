@@ -311,10 +311,10 @@ def _clause_end(text: str, limit: int) -> int:
         return 0
     cuts = [found.start() for found in _CLAUSE_END.finditer(text, limit // 2, limit + 1)]
     cuts += [found.start() for found in _SOFT_END.finditer(text, limit * 3 // 5, limit + 1)]
-    return next((cut for cut in sorted(cuts, reverse=True) if _is_balanced(text[:cut])), 0)
+    return next((cut for cut in sorted(cuts, reverse=True) if is_balanced(text[:cut])), 0)
 
 
-def _is_balanced(text: str) -> bool:
+def is_balanced(text: str) -> bool:
     """Whether no code, quotation or bracket is open at the end of a text."""
     return text.count("`") % 2 == 0 and text.count('"') % 2 == 0 and text.count("(") <= text.count(")")
 

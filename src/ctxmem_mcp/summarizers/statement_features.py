@@ -15,8 +15,11 @@ from collections.abc import Iterable, Mapping
 from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.summarizers.base import TO_DO
 from ctxmem_mcp.summarizers.headlines import has_verb
+from ctxmem_mcp.summarizers.lead_ins import starts_with_change, wanted_by_user
+from ctxmem_mcp.summarizers.requests import starts_with_verb
 from ctxmem_mcp.summarizers.section_reader import Section
 from ctxmem_mcp.summarizers.statements import Source, Statement
+from ctxmem_mcp.summarizers.title_faults import ends_vaguely
 
 Features = dict[str, float]
 
@@ -34,7 +37,7 @@ _AT_START, _AT_END = 0.1, 0.92
 # The weight of a request that is certainly one.
 _CLEAR_WEIGHT = 6.0
 _OF_MESSAGES = frozenset(("closing", "thought", "text", "before_edit", "before_call", "recap"))
-_FIRST_PERSON = frozenset(("i", "i'll", "me"))
+_FIRST_PERSON = frozenset("i i'll i'm i've i'd me my you your you're".split())
 _CUES: Mapping[str, frozenset[str]] = {
     "result": frozenset(
         """done complete completed committed pushed merged created implemented updated added removed fixed renamed
@@ -62,11 +65,18 @@ _CUES: Mapping[str, frozenset[str]] = {
     ),
     "tests": frozenset("test tests lint pass passes passed passing compile build builds".split()),
 }
-_CHORES = frozenset("commit push run rerun fetch reply proceed try open do".split())
+_CHORES = frozenset(
+    "start starting commit push run rerun fetch re-fetch reply respond retry summarize wait proceed try open do".split()
+)
 _ORDER_STEMS_MIN = 3
-_FORMS = ("question", "to_do", "verbless")
+_FORMS = ("question", "to_do", "verbless", "ends_vaguely", "deed")
 # What the assistant says may lack a verb: "Now the scroll helpers:" names what it is about to change.
 _OF_ASSISTANT = frozenset(("closing", "before_edit", "before_call", "text", "thought", "title", "fact"))
+_OF_USER = frozenset(("request", "user", "correction"))
+# What these say in the past tense was done: "Added symlink detection".
+_OF_ASSISTANT_DONE = frozenset(("closing", "text", "before_call", "outcome", "title", "fact", "decision"))
+# "Deleted items are not logged" says how something is.
+_DEED = lazy_regex(r"\w+ed\b(?! (?:\S+ ){1,3}(?:is|are|was|were|has|have|do|does|will|can|[-–—])\b)(?! \w+ \()")
 # Features of the wording that are absent where they are 0.
 _WORDING = (*(name for cue in _CUES for name in (cue, f"{cue}:closing", f"{cue}:first")), *_FORMS)
 # The intention of one edit: a file or a small part of one is all that it names.
@@ -77,6 +87,11 @@ _ONE_EDIT = lazy_regex(
     r"implementation)\b)",
     re.I,
 )
+# The intention of an edit; of one name if it contains one.
+_ONE_NAME = lazy_regex(
+    r"(?:to do: )?(?:update|fix|add|change|modify|edit|remove|create|check|use|pass|rename|replace)(?:ing|s|d|ed)?\b",
+    re.I,
+)
 # A sentence about how the code is, not about what was done: its verb is in the present tense, near its beginning.
 _DESCRIPTION = lazy_regex(
     r"\A(?:\S+ ){0,4}(?:is|are|has|have|uses|creates|calls|reads|stores|contains|returns|needs|expects|exists?|"
@@ -85,6 +100,38 @@ _DESCRIPTION = lazy_regex(
 # The item of a list about one part of the code: "`model.go` - Data structures".
 _ITEM = lazy_regex(
     r"\A(?:`[^`]+`|[\w./-]+\.\w{1,5})(?: \w+){0,2}(?: [-–—]|:) (?!add|updat|remov|fix|renam|replac|new\b)", re.I
+)
+# The item of a list about what a part of the code does: "Condenses the session's data".
+_THIRD_PERSON = lazy_regex(
+    r"(?:adds|calls|checks|cleans|condenses|converts|copies|creates|deletes|detects|does|falls|finds|gets|goes|handles|has|"
+    r"keeps|loads|makes|moves|needs|prints|provides|reads|removes|returns|runs|saves|sets|shows|stores|supports|takes|treats|"
+    r"updates|uses|works|writes|no longer)\b",
+    re.I,
+)
+# How the work is organised, not what it is about.
+_PROCESS = lazy_regex(
+    r"\b(?:(?:spec|code|quality|final|compliance) review|review passed|plan (?:is )?complete|subagent-driven|"
+    r"chose option|"
+    r"tasks? [\w.-]*\d (?:is |are )?(?:complete|done|implementation)|(?:implementer|reviewer)\b.*\b(?:found|"
+    r"passed|is|was)|"
+    r"pr (?:was )?created|(?:write|create|update|follow) the (?:\w+ )?plan|final verification|diagnostics|run through|"
+    r"plan mode|step by step|update (?:the )?status|(?:move|moving) (?:on )?to task)\b",
+    re.I,
+)
+# One of these is in what the expressions find: looking them up is many times faster.
+_PROCESS_WORDS = frozenset(
+    """review passed plan subagent-driven chose task tasks implementer reviewer pr verification diagnostics run step
+    status""".split()
+)
+_RELATIVE_WORDS = frozenset(
+    "same other others remaining rest another changes issue issues problem problems plan error errors".split()
+)
+# What only the sections around it explain: "Fix the remaining files", "Make the same changes".
+_RELATIVE = lazy_regex(
+    r"\b(?:(?:same|other|remaining) (?:\w+ )?(?:changes?|issues?|files?|problems?|errors?|places?|tests?|"
+    r"callers?|calls?|things?|"
+    r"way|comments?|fix)|the rest|another one|the (?:changes|issues?|problems?|plan|errors?)(?! [a-z]+))\b",
+    re.I,
 )
 _FIRST_ARTICLE = lazy_regex(r"\A(?:the|an?|these|those|this) ", re.I)
 # A statement that tests and checks pass, and nothing else.
@@ -156,7 +203,17 @@ def is_pointing(text: str) -> bool:
 
 def is_detail(text: str) -> bool:
     """Whether a text is about one edit or one part of the code, or describes how the code is."""
-    return any(pattern.match(text) for pattern in (_ONE_EDIT, _ITEM, _DESCRIPTION))
+    return is_description(text) or any(pattern.match(text) for pattern in (_ONE_EDIT, _ITEM))
+
+
+def is_description(text: str) -> bool:
+    """Whether a text says how the code is: "The helper reads both files"."""
+    return _DESCRIPTION.match(text) is not None and not (starts_with_verb(text) or starts_with_change(text))
+
+
+def tells_only_tests(text: str) -> bool:
+    """Whether a text says that tests or checks pass, and nothing else."""
+    return _ONLY_TESTS.match(text) is not None
 
 
 def is_order(text: str) -> bool:
@@ -197,6 +254,12 @@ def statement_features(statement: Statement, salience: Salience) -> Features:
         "colon": 1.0 if text.endswith(":") else 0.0,
         "announces": 1.0 if statement.announces else 0.0,
     }
+    if statement.source in _OF_USER and not starts_with_verb(text):
+        found["remark"] = 1.0
+    if statement.opens_list:
+        found["opens_list"] = 1.0
+    if wanted_by_user(text):
+        found["restated"] = 1.0
     _add_place(found, statement)
     return found | _wording(text, statement.source, salience)
 
@@ -232,16 +295,24 @@ def _wording(text: str, source: Source, salience: Salience) -> Features:
         "pointing": 1.0 if first in _POINTING else 0.0,
         "chore": 1.0 if first in _CHORES else 0.0,
         "first_person": 0.0 if distinct.isdisjoint(_FIRST_PERSON) else 1.0,
-        "description": 1.0 if _DESCRIPTION.match(text) else 0.0,
-        "only_tests": 1.0 if _ONLY_TESTS.match(text) else 0.0,
+        "description": 1.0 if is_description(text) else 0.0,
+        "only_tests": 1.0 if tells_only_tests(text) else 0.0,
         "item": 1.0 if _ITEM.match(text) else 0.0,
+        "third_person": 1.0 if _THIRD_PERSON.match(text) else 0.0,
+        "process": 1.0 if not _PROCESS_WORDS.isdisjoint(distinct) and _PROCESS.search(text) else 0.0,
+        "relative": 1.0 if not _RELATIVE_WORDS.isdisjoint(distinct) and _RELATIVE.search(text) else 0.0,
         "one_edit": 1.0 if _ONE_EDIT.match(text) else 0.0,
+        "one_name": 1.0 if _ONE_NAME.match(text) and is_code(text) else 0.0,
         "digits": 1.0 if _DIGIT.search(text) else 0.0,
     }
     if text.endswith("?"):
         found["question"] = 1.0
     if text.startswith(TO_DO):
         found["to_do"] = 1.0
+    if first in _CUES["result"] and source in _OF_ASSISTANT_DONE and _DEED.match(text):
+        found["deed"] = 1.0
+    if ends_vaguely(text):
+        found["ends_vaguely"] = 1.0
     if source in _OF_ASSISTANT and not has_verb(_FIRST_ARTICLE.sub("", text)):
         found["verbless"] = 1.0
     for cue, cues in _CUES.items():

@@ -103,14 +103,15 @@ def leaf_title_options(
         state: In which the section ends, else ''.
     """
     singles: list[Single] = []
+    names_commit = any(statement.source == "commit" for statement, _ in described)
     for statement, features in described:
         title = as_title(statement.title_text, TITLE_CHARS)
-        if makes_title(title, statement.text):
+        if makes_title(title, statement.title_text):
             option = TitleOption(title, title_features(features, statement, title, salience))
             is_part = len(singles) < _PAIRED and statement.source in _PARTS
-            singles.append(Single(statement, option, part_of(statement.text) if is_part else ""))
+            singles.append(Single(statement, option, part_of(statement.title_text) if is_part else ""))
             yield option
-            is_said = statement.source == "commit" and state == COMMITTED_STATE
+            is_said = state == COMMITTED_STATE and names_commit
             if state and not is_said and (stated := with_state(singles[-1], state)):
                 yield stated
     topics = [single for single in singles[:_PAIRED] if single.statement.source in _TOPICS]

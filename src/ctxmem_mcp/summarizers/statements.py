@@ -17,7 +17,7 @@ from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.summarizers import requests, sentence_scores
 from ctxmem_mcp.summarizers.base import ASKED, TO_DO
 from ctxmem_mcp.summarizers.error_outcomes import ErrorOutcome
-from ctxmem_mcp.summarizers.lead_ins import is_narration, starts_with_change, strip_lead_in
+from ctxmem_mcp.summarizers.lead_ins import is_narration, starts_with_change, strip_lead_in, wanted_by_user
 from ctxmem_mcp.summarizers.request_templates import template_title
 from ctxmem_mcp.summarizers.requests import Request
 from ctxmem_mcp.summarizers.section_reader import Section
@@ -45,6 +45,9 @@ _STATEMENTS_MIN = 7
 _COMMIT_TYPE = lazy_regex(r"\A(?:feat|fix|chore|docs|refactor|test|tests|perf|ci|build|style)(?:\([^)\n]*\))?!?:\s*")
 
 
+_PARTICIPLE = lazy_regex(r"[A-Z][a-z]+ed\b")
+
+
 @dataclass(slots=True)
 class Statement:
     """Something stated in a section.
@@ -55,6 +58,7 @@ class Statement:
         place: Where in the section it is, from 0 to 1; below 0 if it stands before the section's border.
         rank: Its number among the sentences of its message; `rank_from_end` counts from the last one.
         announces: Whether it announces what the assistant is about to do.
+        opens_list: Whether it ended with a colon and says little without what followed.
         weight: How clear a request is.
         is_narration: Whether it only tells that the assistant looks at something.
         is_pending: Whether nothing in the section follows a request.
@@ -69,6 +73,7 @@ class Statement:
     rank: int = 0
     rank_from_end: int = 0
     announces: bool = False
+    opens_list: bool = False
     weight: float = 0.0
     is_narration: bool = False
     is_pending: bool = False
@@ -82,7 +87,7 @@ class Statement:
     @property
     def title_text(self) -> str:
         """The text that a title is made of."""
-        return ASKED + self.text if self.is_pending else self.text
+        return ASKED + self.text if self.is_pending else wanted_by_user(self.text) or self.text
 
 
 def commit_subject(line: str) -> str:
@@ -223,8 +228,14 @@ def _of_assistant(message: Message, source: Source, place: float, is_done: bool 
             text = TO_DO + text
         yield Statement(
             source, message.index, message.role, text, place, rank, count - rank - 1, announces,
+            opens_list=sentence.endswith((":", "：")) and not announces and not _names_deed(text),
             is_narration=is_narration(stripped),
         )  # fmt: skip
+
+
+def _names_deed(text: str) -> bool:
+    """Whether a sentence begins with what was or is to be done ("Added tests"), so that it needs no list after it."""
+    return requests.starts_with_verb(text) or _PARTICIPLE.match(text) is not None
 
 
 def _of_calls(section: Section, place: Callable[[int], float]) -> Iterator[Statement]:
