@@ -208,3 +208,10 @@ async def test_long_ids_are_shortened_and_open_their_sessions(memory: Memory) ->
         await memory.find_conversation("0bb9a2d")
     with pytest.raises(UnknownConversation):
         await memory.find_conversation("0bb9a2d9-a51")
+
+
+async def test_how_a_session_ended_is_shown_without_the_marks_of_markdown(memory: Memory) -> None:
+    ended = "---\n\n## Summary\n\n**All** tests of `a*b` pass:\n\n***\n> quoted\n- one\n### 2 **left**\n- # of rows\n"
+    await store_session(memory, 1, "Please repair the zeppelin.", ended)
+    view = await memory.project_view(SHOP, token_budget=2_000)
+    assert " ended: Summary: All tests of `a*b` pass: quoted - one 2 left: - # of rows\n" in view.text

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.models import Turn, iso, parse_iso
+from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.results import ConversationInfo, ConversationPage
 from ctxmem_mcp.stores.records import State
 from ctxmem_mcp.text.media import shown_text
@@ -45,6 +46,9 @@ def last_happened(state: State, last_turns: Iterable[tuple[object, object]]) -> 
 
 # So much of the agent's last words is listed.
 ENDED_CHARS = 160
+# On one line a heading needs a colon; rules, quotes and emphasis mean nothing.
+_HEADING = lazy_regex(r"(?m)^#{1,6}[ \t]+(.*?[^\s.:!?*_])[*_ \t]*$")
+_MARKS = lazy_regex(r"(?m)^[ \t]*(?:[-*_]{3,}[ \t]*$|>[ \t]|#{1,6}[ \t])|\*\*")
 
 
 def find_last_words(last_turns: Iterable[Turn]) -> Turn | None:
@@ -53,8 +57,10 @@ def find_last_words(last_turns: Iterable[Turn]) -> Turn | None:
 
 
 def shorten_ending(text: str) -> str:
-    """Returns the beginning of the agent's last words on one line, to the end of a sentence if one ends in time."""
-    line = " ".join(shown_text(text[: 4 * ENDED_CHARS]).split())
+    """Returns the beginning of the agent's last words on one line without Markdown's marks, to the end of a sentence if
+    one ends in time."""
+    plain = _MARKS.sub("", _HEADING.sub(r"\1: ", shown_text(text[: 4 * ENDED_CHARS])))
+    line = " ".join(plain.split())
     if len(line) <= ENDED_CHARS:
         return line
     end = max(line.rfind(mark, ENDED_CHARS // 3, ENDED_CHARS) for mark in (". ", "! ", "? "))
