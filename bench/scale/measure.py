@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import statistics
@@ -66,6 +67,7 @@ class Measurement:
         """Measures each kind of reading so many times, and appends four times as often."""
         questions = text.read_questions()
         await self._time("first view", self._reads(questions[-1])["view"])
+        gc.freeze()  # as the servers do after their imports
         for _ in range(WARM_UP):
             await self._memory.append(next(self._turns), conversation_id=self._id)
         for _ in range(4 * operations):
