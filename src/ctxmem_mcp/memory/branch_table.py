@@ -40,6 +40,14 @@ class BranchTable:
         facts = [ordinals, *(columns.get(name, ()) for name in _FACTS)]
         return cls(pieces, PieceTable.of_columns(facts, _times_of(pieces)))
 
+    def extended(self, more: BranchTable) -> BranchTable:
+        """Returns a table of these chunks and those of another table, whose ordinals follow."""
+        pieces = [*self.pieces, *more.pieces]
+        joined = BranchTable(pieces, self.rows.extended(more.rows, _times_of(pieces)))
+        if self.vectors is not None and more.vectors is not None:
+            joined.vectors = self.vectors.extended(more.vectors)
+        return joined
+
     def take(self, rows: Any) -> BranchTable:
         """Returns a table of some rows, given by ascending number."""
         return BranchTable([self.pieces[row] for row in rows.tolist()], self.rows.take(rows))

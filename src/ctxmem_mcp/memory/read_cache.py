@@ -58,7 +58,7 @@ class ReadCache:
     vectors: dict[int, bytes] = field(default_factory=dict)
     nodes: dict[bytes, Node] = field(default_factory=dict)
     vocabulary: dict[int, Vocabulary] = field(default_factory=dict)
-    tables: dict[object, BranchTable] = field(default_factory=dict)
+    tables: dict[tuple[tuple[int, int, int], ...], BranchTable] = field(default_factory=dict)
     languages: dict[int, list[str]] = field(default_factory=dict)
     pieces_of: dict[int, list[Piece]] = field(default_factory=dict)
     standing: dict[tuple[int, int], list[ExcerptRef]] = field(default_factory=dict)

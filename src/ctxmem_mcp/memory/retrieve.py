@@ -127,6 +127,14 @@ class OrdinalMap:
     def n(self) -> int:
         return sum(end - first for first, end, _ in self.ranges)
 
+    def begins_with(self, ranges: tuple[tuple[int, int, int], ...]) -> bool:
+        """Whether the chunks of these ranges are the first ones here, with the same ordinals."""
+        at = len(ranges) - 1
+        if not 0 <= at < len(self.ranges) or ranges[:at] != self.ranges[:at]:
+            return False
+        (first, end, offset), (own_first, own_end, own_offset) = ranges[at], self.ranges[at]
+        return (first, offset) == (own_first, own_offset) and end <= own_end
+
     def ordinal(self, piece: int) -> int | None:
         at = bisect_right(self.ranges, piece, key=lambda s: s[0]) - 1
         if at < 0 or piece >= self.ranges[at][1]:
@@ -231,17 +239,27 @@ def _with_nearest(candidates: Sequence[int] | Any, similarities: Any) -> Any:
 
 
 async def _whole_table(branch: BranchReader, ordinals: OrdinalMap, *, with_vectors: bool) -> BranchTable:
-    """Returns the table of all chunks of the branch, from the cache if the branch is the same as before."""
+    """Returns the table of all chunks of the branch, from the cache as far as the branch is the same as before."""
     tables = branch.cache.tables
     if (table := tables.get(ordinals.ranges)) is None:
-        every = range(ordinals.n)
-        table = BranchTable.of(every, await branch.pieces(ordinals.pieces(every)))
+        beginnings = (known for ranges, known in tables.items() if ordinals.begins_with(ranges))
+        table = next(beginnings, None) or BranchTable.of((), ())
+        added = range(len(table.pieces), ordinals.n)
+        more = BranchTable.of(added, await branch.pieces(ordinals.pieces(added)))
+        if table.vectors is not None:
+            await _load_vectors(branch, more)
+        table = table.extended(more)
         tables.clear()
         tables[ordinals.ranges] = table
-    if with_vectors and table.vectors is None and branch.embedder is not None:
+    if with_vectors and table.vectors is None:
+        await _load_vectors(branch, table)
+    return table
+
+
+async def _load_vectors(branch: BranchReader, table: BranchTable) -> None:
+    if branch.embedder is not None:
         read = await branch.vectors([piece.id for piece in table.pieces])
         table.load_vectors(branch.embedder, [read[piece.id] for piece in table.pieces if piece.id in read])
-    return table
 
 
 def _own_hits(parsed: ParsedQuery, hits: Mapping[str, TermHits]) -> list[TermHits]:

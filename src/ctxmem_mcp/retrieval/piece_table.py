@@ -110,6 +110,24 @@ class PieceTable:
         taken._times, taken._runs = lambda: [self.said_at[row] for row in rows.tolist()], {}
         return taken
 
+    def extended(self, more: PieceTable, times: Callable[[], Sequence[float | None]]) -> PieceTable:
+        """Returns a table of these chunks and those of another table, whose ordinals follow.
+
+        Args:
+            more: The other table.
+            times: Returns when each chunk of both was said.
+        """
+        import numpy as np
+
+        joined = PieceTable.__new__(PieceTable)
+        for name in _ARRAYS[:-1]:
+            setattr(joined, name, np.concatenate((getattr(self, name), getattr(more, name))))
+        joined.distinct_names = list(dict.fromkeys([*self.distinct_names, *more.distinct_names]))
+        numbers = np.array([joined.distinct_names.index(name) for name in more.distinct_names], dtype=np.int64)
+        joined.name = np.concatenate((self.name, numbers[more.name]))
+        joined._times, joined._runs = times, {}
+        return joined
+
     def __len__(self) -> int:
         return len(self.ordinal)
 

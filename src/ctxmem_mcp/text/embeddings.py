@@ -100,6 +100,12 @@ class VectorTable(NamedTuple):
     vectors: NDArray[np.float32]
     squares: NDArray[np.float64]
 
+    def extended(self, more: VectorTable) -> VectorTable:
+        """Returns a table of these vectors and those of another table."""
+        import numpy as np
+
+        return VectorTable(*(np.concatenate(columns) for columns in zip(self, more, strict=True)))
+
 
 class Embedder:
     """Embeds texts. The first text takes some tenths of a second longer, to load the data."""
