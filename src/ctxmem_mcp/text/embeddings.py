@@ -104,7 +104,8 @@ class VectorTable(NamedTuple):
         """Returns a table of these vectors and those of another table."""
         import numpy as np
 
-        return VectorTable(*(np.concatenate(columns) for columns in zip(self, more, strict=True)))
+        vectors, squares = (self.vectors, more.vectors), (self.squares, more.squares)
+        return VectorTable(np.concatenate(vectors), np.concatenate(squares))
 
 
 class Embedder:
