@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.text import embeddings
-from ctxmem_mcp.text.embeddings import DIMENSIONS, FORMAT_PREFIX, Embedder, load_embedder
+from ctxmem_mcp.text.embeddings import DIMENSIONS, FORMAT_PREFIX, TABLE_PREFIX, Embedder, load_embedder
 
 EMBEDDER = load_embedder("auto")
 needs_vectors = pytest.mark.skipif(EMBEDDER is None, reason="there is no wheel of wordllama for this platform")
@@ -60,8 +60,9 @@ def test_nothing_is_downloaded_and_wordllama_is_not_imported(embedder: Embedder)
 @needs_vectors
 def test_vectors_are_equal_on_all_machines(embedder: Embedder) -> None:
     texts = ["How do I fix the login test?", "def parse(x):\n    return x", "日本語 🙂", " ", "word " * 9_000]
+    texts.append("Der Lehrbub lügt nicht, Rieck!")
     digest = hashlib.sha256(b"".join(embedder.embed(texts))).hexdigest()
-    assert digest == "d4655e9c4db98821305635ffeac866da7af4fce90aec4eb06eddc50c15a0c455"
+    assert digest == "f21b697fdea136cf8adcb4c96581027637e96087949d73d2fa10fd1e9765e811"
 
 
 @needs_vectors
@@ -81,7 +82,7 @@ def test_a_vector_does_not_depend_on_the_rest_of_the_batch(texts: list[str]) -> 
     assert EMBEDDER is not None
     found = EMBEDDER.embed(texts)
     assert found == [EMBEDDER.embed([text])[0] for text in texts]
-    assert all(vector[:1] == FORMAT_PREFIX and len(vector) == 1 + DIMENSIONS for vector in found)
+    assert all(vector[:1] in (FORMAT_PREFIX, TABLE_PREFIX) and len(vector) == 1 + DIMENSIONS for vector in found)
     for one in found:
         for nearness in EMBEDDER.cosines(one, found):
             assert -1.000001 <= nearness <= 1.000001

@@ -23,6 +23,7 @@ from ctxmem_mcp.memory.retrieve import (
     TERM_CAP,
     OrdinalMap,
     RankedPiece,
+    know_language,
     languages_of,
     merge_forms,
     ordinal_map,
@@ -90,7 +91,7 @@ async def rank_project(branches: Sequence[BranchReader], query: str) -> ProjectR
     candidates = ranker.candidates
     similarities: dict[int, float] = {}
     if parsed.language in LANGUAGES_WITH_VECTORS:
-        candidates, similarities = await _add_nearest(parts, query, candidates, n)
+        candidates, similarities = await _add_nearest(parts, parsed, candidates, n)
     pieces = {}
     facts = []
     for part in parts:
@@ -151,7 +152,7 @@ def _joined(found: Sequence[dict[str, TermHits]]) -> dict[str, TermHits]:
 
 
 async def _add_nearest(
-    parts: Sequence[_Part], query: str, candidates: list[int], n: int
+    parts: Sequence[_Part], parsed: ParsedQuery, candidates: list[int], n: int
 ) -> tuple[list[int], dict[int, float]]:
     """Adds the candidates nearest to the query in meaning; returns all, and the similarity of each; see `retrieve`."""
     embed = parts[0].branch.embedder
@@ -166,7 +167,7 @@ async def _add_nearest(
             continue
         read = await part.branch.vectors(list(ordinal_of))
         table = embed.table(list(read.values())) if len(read) == len(ordinal_of) else None
-        if table is None:
+        if table is None or not know_language(table, parsed, await languages_of(part.branch)):
             return candidates, {}
-        near.update(zip((ordinal_of[i] for i in read), embed.similarities(query, table).tolist(), strict=True))
+        near.update(zip((ordinal_of[i] for i in read), embed.similarities(parsed.text, table).tolist(), strict=True))
     return sorted({*candidates, *nlargest(NEAREST_RANKED_MAX, near, key=near.__getitem__)}), near

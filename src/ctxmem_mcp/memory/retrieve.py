@@ -35,7 +35,9 @@ from ctxmem_mcp.retrieval.ranker import (
     load_weights,
 )
 from ctxmem_mcp.stores.records import TermHits
+from ctxmem_mcp.text import word_tables
 from ctxmem_mcp.text.chunk_flags import LANGUAGE_TERMS
+from ctxmem_mcp.text.embeddings import VectorTable
 
 # Terms in more chunks than this distinguish few chunks, and their occurrences take long to read.
 TERM_CAP = 4_000
@@ -46,10 +48,9 @@ FREQUENT_CHUNKS_MAX = 40_000
 TABLE_CHUNKS_MAX = 5_000
 # This many of the chunks without matching words are ranked too, the nearest in meaning.
 NEAREST_RANKED_MAX = 100
-# Of questions in other languages the word vectors know little more than the letters: on a German and a Chinese story,
-# plain words found 18 / 30 / 64 and 27 / 35 / 67 percent of the evidence in 2,000 / 4,000 / 8,000 tokens, with vectors
-# 8 / 26 / 56 and 20 / 27 / 69. None: a question too short to tell.
-LANGUAGES_WITH_VECTORS = ("en", None)
+# The languages whose words have vectors. Of questions in others the vectors know little more than the letters. None: a
+# question too short to tell.
+LANGUAGES_WITH_VECTORS = ("en", None, *sorted(word_tables.LANGUAGES))
 # At most this many of the chunks that fit a predicate are ranked.
 MATCHES_RANKED_MAX = 400
 # Speakers' names are taken from the last turns, this many.
@@ -180,7 +181,8 @@ async def rank_branch(
         predicate: The caller wants only such chunks. Then all that have words of the query are read, not just the
             likeliest to answer.
     """
-    parsed = queries.parse(query, await speakers_of(branch), await languages_of(branch))
+    languages = await languages_of(branch)
+    parsed = queries.parse(query, await speakers_of(branch), languages)
     if parsed.language in compounds.LANGUAGES:
         parsed = queries.with_compounds(parsed, await branch.vocabulary())
     ordinals = await ordinal_map(branch)
@@ -197,12 +199,13 @@ async def rank_branch(
     with_vectors = branch.embedder is not None and parsed.language in LANGUAGES_WITH_VECTORS
     if ordinals.n <= TABLE_CHUNKS_MAX:
         whole = await _whole_table(branch, ordinals, with_vectors=with_vectors)
+        with_vectors = with_vectors and know_language(whole.vectors, parsed, languages)
         similarities = whole.similarities(branch.embedder, query) if branch.embedder and with_vectors else ()
         cosines = await _dense_cosines(branch, parsed, whole)
         rows = _with_nearest(_with_nearest(candidates, similarities), cosines)
         table, cosines = whole.take(rows), cosines[rows] if cosines is not None else None
     else:
-        similarities = await _similarities(branch, ordinals, query, candidates) if with_vectors else {}
+        similarities = await _similarities(branch, ordinals, parsed, candidates, languages) if with_vectors else {}
         table = BranchTable.of(candidates, await branch.pieces(ordinals.pieces(candidates)))
         cosines = await _dense_cosines(branch, parsed, table)
     kinds = conversation_kinds(table.rows)
@@ -301,7 +304,11 @@ async def _best_matching(
 
 
 async def _similarities(
-    branch: BranchReader, ordinals: OrdinalMap, query: str, candidates: Sequence[int]
+    branch: BranchReader,
+    ordinals: OrdinalMap,
+    parsed: ParsedQuery,
+    candidates: Sequence[int],
+    languages: Collection[str],
 ) -> dict[int, float]:
     """Returns the similarity of each candidate to the query.
 
@@ -311,10 +318,23 @@ async def _similarities(
     ids = ordinals.pieces(candidates)
     read = await branch.vectors(ids)
     table = branch.embedder.table(list(read.values())) if len(read) == len(ids) else None
-    if table is None:
+    if table is None or not know_language(table, parsed, languages):
         return {}
-    near = dict(zip(read, branch.embedder.similarities(query, table).tolist(), strict=True))
+    near = dict(zip(read, branch.embedder.similarities(parsed.text, table).tolist(), strict=True))
     return {ordinal: near[i] for ordinal, i in zip(candidates, ids, strict=True)}
+
+
+def know_language(table: VectorTable | None, parsed: ParsedQuery, languages: Collection[str]) -> bool:
+    """Returns whether vectors can tell what a question is about.
+
+    Those of a conversation stored before its language had a table of words know only letters.
+
+    Args:
+        table: The vectors of chunks.
+        parsed: The question.
+        languages: The languages of the conversation besides English.
+    """
+    return table is not None and (parsed.language not in languages or table.with_tables)
 
 
 async def speakers_of(branch: BranchReader) -> list[str]:

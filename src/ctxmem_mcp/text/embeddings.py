@@ -5,8 +5,9 @@
     embed(texts) -> [bytes, ...]                a vector each, stored with the chunk
     cosines(query, vectors) -> [float, ...]     cosine similarity of each vector to the query, -1..1
 
-The word vectors are part of the wordllama wheel; the vector of a text is their sum. Only the two data files of that
-package are used: importing it would configure logging for the whole process, and its loader downloads missing files.
+The word vectors are part of the wordllama wheel; the vector of a text is their sum. They know English. The words of
+German and Chinese texts have vectors in the same space, from the tables of `word_tables`. Only the two data files of
+wordllama are used: importing it would configure logging for the whole process, and its loader downloads missing files.
 
 All results are exact, so they are equal on all machines. Word vectors are half floats, whose sums double floats
 represent without rounding. The vector of a text is scaled by its largest value and rounded once to integers in
@@ -27,6 +28,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ctxmem_mcp.errors import InvalidArgument
 from ctxmem_mcp.lru import WordCache
 from ctxmem_mcp.patterns import lazy_regex
+from ctxmem_mcp.text import language
+from ctxmem_mcp.text.word_tables import word_table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,8 +39,11 @@ if TYPE_CHECKING:
 DIMENSIONS = 256
 # Prefix of each stored vector. Vectors of other word vectors or dimensions cannot be compared with these.
 FORMAT_PREFIX = b"\x01"
+# Prefix of those that a table of German or Chinese words was used for. They can be compared with the others.
+TABLE_PREFIX = b"\x03"
 # Stored in place of a vector that is not computed yet. No vector is comparable with it.
 VECTOR_DUE = FORMAT_PREFIX
+_PREFIXES = (FORMAT_PREFIX, TABLE_PREFIX)
 _REQUIRED_PACKAGES = ("numpy", "tokenizers", "wordllama")
 _WORD_VECTORS_FILE = "weights/l2_supercat_256.safetensors"
 _TOKENIZER_FILE = "tokenizers/l2_supercat_tokenizer_config.json"
@@ -95,10 +101,18 @@ def missing_package() -> str | None:
 
 
 class VectorTable(NamedTuple):
-    """Vectors, a row each, and the squares of their lengths."""
+    """Vectors, a row each, the squares of their lengths, and whether tables of words were used for some of them."""
 
     vectors: NDArray[np.float32]
     squares: NDArray[np.float64]
+    with_tables: bool = False
+
+
+class _Words(NamedTuple):
+    """The tokens of a text; and the sum of the vectors of its words in a table, None without one."""
+
+    tokens: Sequence[int]
+    total: NDArray[np.float64] | None = None
 
     def extended(self, more: VectorTable) -> VectorTable:
         """Returns a table of these vectors and those of another table."""
@@ -118,11 +132,13 @@ class Embedder:
         """Returns a vector of each text; all zeros for a text without a word."""
         if not texts:
             return []
-        return [FORMAT_PREFIX + vector for vector in self._vectors([self._token_ids(text) for text in texts])]
+        words = [self._words_of(text) for text in texts]
+        prefixes = [FORMAT_PREFIX if one.total is None else TABLE_PREFIX for one in words]
+        return [prefix + vector for prefix, vector in zip(prefixes, self._vectors(words), strict=True)]
 
     def comparable(self, one: bytes, other: bytes) -> bool:
         """Returns whether two vectors have the same format, so that their similarity is meaningful."""
-        return len(one) == len(other) and one[:1] == other[:1]
+        return len(one) == len(other) and one[:1] in _PREFIXES and other[:1] in _PREFIXES
 
     def cosines(self, query: bytes, vectors: Sequence[bytes]) -> list[float]:
         """Returns the cosine similarity of each vector to the query's: 1 for equal, 0 for unrelated or all zeros."""
@@ -144,10 +160,12 @@ class Embedder:
         if not set(map(len, vectors)) <= {size}:
             return None
         rows = np.frombuffer(b"".join(vectors), dtype=np.int8).reshape(len(vectors), size)
-        if (rows[:, : len(FORMAT_PREFIX)] != np.frombuffer(FORMAT_PREFIX, dtype=np.int8)).any():
+        prefixes = set(rows[:, 0].tobytes())
+        if not prefixes <= set(b"".join(_PREFIXES)):
             return None
         many = rows[:, len(FORMAT_PREFIX) :].astype(np.float32)
-        return VectorTable(many, np.einsum("ij,ij->i", many, many).astype(np.float64))
+        squares = np.einsum("ij,ij->i", many, many).astype(np.float64)
+        return VectorTable(many, squares, TABLE_PREFIX[0] in prefixes)
 
     def similarities(self, text: str, table: VectorTable) -> NDArray[np.float64]:
         """Returns the cosine similarity of each vector of a table to a text's, as `cosines` does."""
@@ -158,20 +176,26 @@ class Embedder:
         lengths = np.sqrt(table.squares * float(one @ one))
         return np.divide(dots, lengths, out=np.zeros_like(dots), where=lengths > 0)
 
-    def _token_ids(self, text: str) -> list[int]:
+    def _words_of(self, text: str) -> _Words:
         text = text.encode("utf-8", "replace").decode("utf-8")
+        if (table := word_table(language.detect(text))) is None:
+            return _Words(self._token_ids(text))
+        rows, others = table.split(text)
+        return _Words(self._token_ids(others), table.total(rows))
+
+    def _token_ids(self, text: str) -> list[int]:
         if not text or any(token in text for token in _SPECIAL_TOKENS):
             ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
             return ids
         words = _WORD.findall(_SPACE + text.replace(" ", _SPACE))
         return list(chain.from_iterable(map(self._ids_of_word.__getitem__, words)))
 
-    def _vectors(self, texts: Sequence[Sequence[int]]) -> list[bytes]:
-        """Returns the vectors of texts, each given by its tokens. Rows of tokens that they share are read once."""
+    def _vectors(self, texts: Sequence[_Words]) -> list[bytes]:
+        """Returns the vectors of texts. Rows of tokens that they share are read once."""
         import numpy as np
 
         distinct, at = np.unique(
-            np.concatenate([np.asarray(ids, dtype=np.int64) for ids in texts]), return_inverse=True
+            np.concatenate([np.asarray(words.tokens, dtype=np.int64) for words in texts]), return_inverse=True
         )
         if len(distinct) > _ROWS_AT_ONCE and len(texts) > 1:
             half = len(texts) // 2
@@ -180,13 +204,16 @@ class Embedder:
         for first in range(0, len(distinct), _ROWS_AT_ONCE):
             rows = self._word_vectors[distinct[first : first + _ROWS_AT_ONCE]].astype(np.float64)
             start = 0
-            for number, ids in enumerate(texts):
+            for number, (ids, _) in enumerate(texts):
                 places = at[start : start + len(ids)] - first
                 start += len(ids)
                 counts = np.bincount(places[(places >= 0) & (places < len(rows))], minlength=len(rows))
                 used = np.flatnonzero(counts)
                 totals[number] += counts[used].astype(np.float64) @ rows[used]
-        return [_scaled(total) for total in totals]
+        return [
+            _scaled(total if words.total is None else total + words.total)
+            for words, total in zip(texts, totals, strict=True)
+        ]
 
     @cached_property
     def _ids_of_word(self) -> WordCache[tuple[int, ...]]:
