@@ -107,19 +107,20 @@ class VectorTable(NamedTuple):
     squares: NDArray[np.float64]
     with_tables: bool = False
 
+    def extended(self, more: VectorTable) -> VectorTable:
+        """Returns a table of these vectors and those of another table."""
+        import numpy as np
+
+        vectors, squares = (self.vectors, more.vectors), (self.squares, more.squares)
+        with_tables = self.with_tables or more.with_tables
+        return VectorTable(np.concatenate(vectors), np.concatenate(squares), with_tables)
+
 
 class _Words(NamedTuple):
     """The tokens of a text; and the sum of the vectors of its words in a table, None without one."""
 
     tokens: Sequence[int]
     total: NDArray[np.float64] | None = None
-
-    def extended(self, more: VectorTable) -> VectorTable:
-        """Returns a table of these vectors and those of another table."""
-        import numpy as np
-
-        vectors, squares = (self.vectors, more.vectors), (self.squares, more.squares)
-        return VectorTable(np.concatenate(vectors), np.concatenate(squares))
 
 
 class Embedder:
