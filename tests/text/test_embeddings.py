@@ -62,7 +62,7 @@ def test_vectors_are_equal_on_all_machines(embedder: Embedder) -> None:
     texts = ["How do I fix the login test?", "def parse(x):\n    return x", "日本語 🙂", " ", "word " * 9_000]
     texts.append("Der Lehrbub lügt nicht, Rieck!")
     digest = hashlib.sha256(b"".join(embedder.embed(texts))).hexdigest()
-    assert digest == "f21b697fdea136cf8adcb4c96581027637e96087949d73d2fa10fd1e9765e811"
+    assert digest == "638142abec8f7abc34d7ad592a09a904ab6114bf6fac1747d5a5600772187b91"
 
 
 @needs_vectors
