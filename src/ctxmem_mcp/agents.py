@@ -71,8 +71,9 @@ class AgentInfo:
     call_event: the event before a call, if its reply can add to the context.
     prompt_event: the event of a prompt, if its reply can add to the context in Claude Code's format.
     replaces_outputs: the reply to the event after a call can replace the call's output.
-    recap_events: after a compaction, the events that bring what the recap left out, if there is no recap yet when the
-        session starts again.
+    compaction_events: the events of a compaction whose own reply can't bring what the recap left out; each with the
+        field and the value that it must have, if it has other causes too.
+    recap_events: after such a compaction, the events that bring it.
     context_key: the key of the context in the reply; None: Claude Code's format.
     context_bytes_max: longer contexts are shown to the model as a preview only; None: no limit is known.
     has_transcript: its transcript has everything that its events have.
@@ -80,9 +81,9 @@ class AgentInfo:
     """
 
     __slots__ = (
-        "api", "arguments_since", "call_event", "context_bytes_max", "context_event", "context_key",
-        "event_names", "events", "has_transcript", "id", "prompt_event", "recap_events", "replaces_outputs", "replies",
-        "sessions", "tested", "title", "wordless_events",
+        "api", "arguments_since", "call_event", "compaction_events", "context_bytes_max", "context_event",
+        "context_key", "event_names", "events", "has_transcript", "id", "prompt_event", "recap_events",
+        "replaces_outputs", "replies", "sessions", "tested", "title", "wordless_events",
     )  # fmt: skip
 
     def __init__(
@@ -98,6 +99,7 @@ class AgentInfo:
         event_names: dict[str, str] | None = None,
         replies: dict[bytes, bytes] | None = None,
         context_event: str | None = None,
+        compaction_events: dict[str, tuple[str, str] | None] | None = None,
         recap_events: tuple[str, ...] = (),
         call_event: str | None = None,
         prompt_event: str | None = None,
@@ -110,7 +112,7 @@ class AgentInfo:
         self.id, self.title, self.tested, self.api = id, title, tested, api
         self.events, self.wordless_events, self.replies = events or {}, wordless_events, replies or {}
         self.arguments_since = arguments_since
-        self.event_names = event_names or {}
+        self.event_names, self.compaction_events = event_names or {}, compaction_events or {}
         self.context_event, self.context_key, self.context_bytes_max = context_event, context_key, context_bytes_max
         self.call_event, self.prompt_event, self.replaces_outputs = call_event, prompt_event, replaces_outputs
         self.has_transcript, self.sessions, self.recap_events = has_transcript, sessions, recap_events
@@ -135,6 +137,8 @@ _CLAUDE_WORDLESS = (
 _TASKS = (f"*/{CLINE_TASK_FILE}", f"{{}}/{CLINE_TASK_FILE}")
 _SESSIONS = (f"*/*{CLINE_SESSION_SUFFIX}", f"{{0}}/{{0}}{CLINE_SESSION_SUFFIX}")
 
+_AFTER_COMPACTION = ("source", COMPACTED)
+
 CLAUDE_CODE = AgentInfo(
     "claude-code",
     "Claude Code",
@@ -154,6 +158,7 @@ CLAUDE_CODE = AgentInfo(
     call_event="PreToolUse",
     prompt_event="UserPromptSubmit",
     replaces_outputs=True,
+    compaction_events={"SessionStart": _AFTER_COMPACTION},
     recap_events=("UserPromptSubmit", "PostToolUse"),  # it writes the recap after the hooks
     context_bytes_max=9_900,  # a preview over 10,000 characters
     has_transcript=True,
@@ -254,6 +259,7 @@ GEMINI = AgentInfo(
     tested="0.61.0",
     api="Gemini",
     # AfterAgent has the words of all answers to a prompt joined, which the transcript has one by one.
+    # Not PreCompress, which comes before every request, compacted or not; nothing comes after a compaction.
     events={"SessionStart": Hook(), "BeforeAgent": Hook(), "AfterTool": Hook(), "AfterAgent": Hook(),
             "SessionEnd": Hook()},
     wordless_events=("SessionStart", "SessionEnd", "AfterAgent", "PreCompress", "Notification", "BeforeModel",
@@ -272,9 +278,14 @@ QWEN_CODE = AgentInfo(
     tested="0.15.10",
     api="chat completions",
     # It ignores what the hook of a session's start prints, and in print mode it does not call it.
-    events={name: Hook() for name in ("UserPromptSubmit", "PostToolUse", "Stop", "SessionEnd")},
+    events={
+        "SessionStart": Hook(COMPACTED),
+        **{name: Hook() for name in ("UserPromptSubmit", "PostToolUse", "Stop", "SessionEnd")},
+    },
     wordless_events=_CLAUDE_WORDLESS,
     context_event="UserPromptSubmit",
+    compaction_events={"SessionStart": _AFTER_COMPACTION},
+    recap_events=("UserPromptSubmit",),  # before every request
     has_transcript=True,
     sessions=(SessionFiles("", "~/.qwen", "projects", "*/chats/*.jsonl", "*/chats/{}.jsonl"),),
 )
@@ -298,8 +309,12 @@ COPILOT_CLI = AgentInfo(
     tested="1.0.102",
     api="chat completions",
     # Under these names its events have Claude Code's fields; under its own (`sessionStart`) they don't name themselves.
-    events={name: Hook() for name in ("SessionStart", "UserPromptSubmit", "PostToolUse", "Stop", "SessionEnd")},
+    events={
+        name: Hook() for name in ("SessionStart", "UserPromptSubmit", "PostToolUse", "PreCompact", "Stop", "SessionEnd")
+    },
     wordless_events=("Stop", "PostToolUse", *_CLAUDE_WORDLESS),
+    compaction_events={"PreCompact": None},
+    recap_events=("UserPromptSubmit", "PostToolUse"),
     replaces_outputs=True,
     context_key="additionalContext",
     has_transcript=True,

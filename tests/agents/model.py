@@ -20,8 +20,11 @@ from tests.agents.answers import Answer, Anthropic, Chat, Gemini, Json, Response
 
 __all__ = ["Json", "Model", "Request", "call", "hold", "refuse", "say", "text_of"]
 SUMMARY = "1. Primary request: the work that the user asked for.\n2. Pending tasks: none."
-# The beginnings of what Claude Code and Codex send for a compaction.
-_SUMMARY_REQUEST = re.compile(r"create a detailed summary|TEXT ONLY|CONTEXT CHECKPOINT COMPACTION|handoff summary")
+# What agents send for a compaction. Gemini CLI has its summary checked in a second request.
+_SUMMARY_REQUEST = re.compile(
+    r"create a detailed summary|TEXT ONLY|CONTEXT CHECKPOINT COMPACTION|handoff summary|<state_snapshot>"
+    r"|Here is the conversation so far:|summary of (?:the|this|our) conversation"
+)
 # The names of the tool that runs a command.
 _SHELL = ("Bash", "exec_command", "shell", "shell_command", "local_shell", "run_commands", "execute_command",
           "run_shell_command", "bash")  # fmt: skip

@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.agents import cline
+from ctxmem_mcp.text.host_text import RECALL_START
+from tests.agents import cline, codex, test_codex
 from tests.agents.home import Home, assert_in_order, wait_for
 from tests.agents.model import Model, call, hold, say
 from tests.agents.packages import CLINE, installed
 from tests.agents.terminal import Terminal
 
 pytestmark = pytest.mark.anyio
+# On a busy machine a hook's time limit may pass; then the session starts without the one before.
+TRIES_MAX = 4
 
 
 async def check_capture(home: Home) -> None:
@@ -61,3 +64,18 @@ async def test_tools_an_error_a_resume_and_a_kill_are_captured(tmp_path: Path, m
         await check_capture(home)
         assert len(cline.transcripts(home)) == 2
         assert home.doctor_faults("cline") == []
+
+
+async def test_another_agent_goes_on_with_what_it_did(tmp_path: Path, model: Model) -> None:
+    with cline.set_up(tmp_path / "home", model) as home:
+        model.replies.append([say("The relay of cline is wired.")])
+        home.run([installed(CLINE), "Work on the relay."])
+    other = codex.set_up(tmp_path / "home", model)
+    for _ in range(TRIES_MAX):
+        model.replies.append([say("It goes on.")])
+        other.run(test_codex.command("Go on with the work on the relay."))
+        sent = str(model.main_requests[-1].body)
+        if "The relay of cline is wired." in sent:
+            break
+    assert RECALL_START in sent
+    assert "The relay of cline is wired." in sent

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ctxmem_mcp.hooks import compactions
+from ctxmem_mcp.hooks import compactions, session_start
 from tests.capture.agents import PATIENT, Agent, environment, run
 
 RECAP = (
@@ -132,3 +132,23 @@ def test_a_session_with_an_odd_id_is_noted_in_the_folder(tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["ab", "x", "x" * 128]
     assert compactions.take(str(tmp_path), "a/b")
     assert not compactions.take(str(tmp_path), "a/b")
+
+
+@pytest.mark.parametrize(
+    ("agent", "event", "is_noted"),
+    [
+        ("claude-code", {"hook_event_name": "SessionStart", "source": "compact"}, True),
+        ("claude-code", {"hook_event_name": "SessionStart", "source": "startup"}, False),
+        ("qwen-code", {"hook_event_name": "SessionStart", "source": "compact"}, True),
+        ("qwen-code", {"hook_event_name": "UserPromptSubmit", "prompt": "SessionStart", "source": "compact"}, False),
+        ("copilot-cli", {"hook_event_name": "PreCompact", "trigger": "auto"}, True),
+        ("gemini", {"hook_event_name": "PreCompress", "trigger": "auto"}, False),  # comes before every request
+        ("codex", {"hook_event_name": "SessionStart", "source": "compact"}, False),  # its reply brings it
+    ],
+)
+def test_a_compaction_is_noted_if_a_later_event_must_bring_what_the_recap_left_out(
+    agent: str, event: dict[str, str], is_noted: bool, tmp_path: Path
+) -> None:
+    raw = json.dumps({"session_id": "s-1", **event}).encode()
+    assert session_start.note_compaction(agent, raw, str(tmp_path)) == is_noted
+    assert compactions.take(str(tmp_path), "s-1") == is_noted

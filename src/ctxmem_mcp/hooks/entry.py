@@ -51,19 +51,29 @@ def _handle(given: list[str]) -> None:
     for event, reply in info_of(agent).replies.items():
         if event in raw:
             os.write(1, reply)
+    if _responds_to_compaction(agent, raw, folder):
+        return
     if _names_one(raw, context_events(agent)):
         from ctxmem_mcp.hooks import session_start
 
         session_start.respond(agent, raw, folder)
         return
-    if _names_one(raw, info_of(agent).recap_events) and compactions.any_noted(folder):
-        from ctxmem_mcp.hooks import session_start
-
-        if session_start.respond_after_compaction(agent, raw, folder, lambda: _quotations(agent, raw, folder)):
-            return
     if _waits_for_output(agent, given):
         _shorten_output(agent, raw, folder)
     _recall_for_prompt(agent, raw, folder)
+
+
+def _responds_to_compaction(agent: str, raw: bytes, folder: str) -> bool:
+    """Records a compaction, or brings what its recap left out; returns whether the event is for one of these."""
+    info = info_of(agent)
+    is_one = _names_one(raw, tuple(info.compaction_events))
+    if not is_one and not (_names_one(raw, info.recap_events) and compactions.any_noted(folder)):
+        return False
+    from ctxmem_mcp.hooks import session_start
+
+    if session_start.note_compaction(agent, raw, folder):
+        return True
+    return session_start.respond_after_compaction(agent, raw, folder, lambda: _quotations(agent, raw, folder))
 
 
 def _put(folder: str, agent: str, raw: bytes, whole: bool = True) -> None:

@@ -49,7 +49,9 @@ _TURN_ID = lazy_regex(r"\bt(\d+)(?=[-\s),:]|\Z)")
 _OF_CONVERSATION = lazy_regex(re.escape(RECALL_START) + rf" conversation ([\w.:@-]{{1,{ID_CHARS_MAX}}}),")
 
 
-def build_response(agent: str, raw: bytes, data_dir: str, seconds: float) -> dict[str, Any] | None:
+def build_response(
+    agent: str, raw: bytes, data_dir: str, seconds: float, *, after_compaction: bool = False
+) -> dict[str, Any] | None:
     """Builds the reply to a session's start in the agent's format; None if it gets no context.
 
     Args:
@@ -57,12 +59,13 @@ def build_response(agent: str, raw: bytes, data_dir: str, seconds: float) -> dic
         raw: the event as the agent sent it. Events that bring no context are ignored.
         data_dir: the data folder.
         seconds: how long the caller waits.
+        after_compaction: the event is the session's first since it was compacted.
     """
     event = parse_event(agent, raw, time.time())
     if event is None or event.name not in (*context_events(agent), *info_of(agent).recap_events):
         return None
     settings = Settings.load({"data_dir": data_dir})
-    is_compacted = event.source == COMPACTED or event.name in info_of(agent).recap_events
+    is_compacted = after_compaction or event.source == COMPACTED
     if not settings.inject_tokens or (is_compacted and not settings.compaction_tokens):
         return None
     if is_compacted:

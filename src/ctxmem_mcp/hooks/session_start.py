@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ctxmem_mcp.agents import COMPACTED, info_of
+from ctxmem_mcp.agents import info_of
 from ctxmem_mcp.hooks import compactions
 from ctxmem_mcp.hooks.process_age import process_age
 
@@ -36,10 +36,22 @@ def respond(agent: str, raw: bytes, data_dir: str) -> None:
     event = _fields_of(raw)
     if event.get("source") in _SOURCES_WITHOUT or (info_of(agent).context_event and _has_begun(event)):
         return
-    if event.get("source") == COMPACTED and info_of(agent).recap_events:
-        compactions.note(data_dir, str(event.get("session_id")))
-        return
     _write_context(agent, raw, data_dir)
+
+
+def note_compaction(agent: str, raw: bytes, data_dir: str) -> bool:
+    """Records that a session was compacted, if the event says so and its reply can't bring what the recap left out.
+
+    Returns:
+        Whether it was recorded.
+    """
+    event, causes = _fields_of(raw), info_of(agent).compaction_events
+    name = str(event.get("hook_event_name"))
+    cause = causes.get(name)
+    if name not in causes or (cause is not None and event.get(cause[0]) != cause[1]):
+        return False
+    compactions.note(data_dir, str(event.get("session_id")))
+    return True
 
 
 def respond_after_compaction(agent: str, raw: bytes, data_dir: str, quote: Callable[[], str]) -> bool:
@@ -60,16 +72,18 @@ def respond_after_compaction(agent: str, raw: bytes, data_dir: str, quote: Calla
     if is_main and compactions.take(data_dir, session):
         # Too late now, the next event may bring it.
         _thread.start_new_thread(_exit_after_time_limit, (lambda: compactions.note(data_dir, session),))
-        _write_context(agent, raw, data_dir, quote)
+        _write_context(agent, raw, data_dir, quote, after_compaction=True)
         return True
     return False
 
 
-def _write_context(agent: str, raw: bytes, data_dir: str, quote: Callable[[], str] = lambda: "") -> None:
+def _write_context(
+    agent: str, raw: bytes, data_dir: str, quote: Callable[[], str] = lambda: "", *, after_compaction: bool = False
+) -> None:
     gc.disable()  # the process ends before there is much to collect
     from ctxmem_mcp.hooks.session_context import add_quotations, build_response
 
-    response = build_response(agent, raw, data_dir, _seconds_left())
+    response = build_response(agent, raw, data_dir, _seconds_left(), after_compaction=after_compaction)
     # Only now, because the context may have stored turns, and what it quotes is not quoted again.
     quotations = quote()
     if quotations:

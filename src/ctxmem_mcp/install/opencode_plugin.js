@@ -4,7 +4,9 @@ import { spawn, spawnSync } from "node:child_process"
 const subagents = new Set()
 const started = new Set()
 const created = new Set()
-const compacted = new Set()
+// By session: how many more prompts may bring what its summary left out. A hook that takes too long prints nothing.
+const compacted = new Map()
+const TRIES = 3
 
 export const Ctxmem = async ({ directory }) => {
   const event = (name, session, fields) =>
@@ -23,10 +25,13 @@ export const Ctxmem = async ({ directory }) => {
     })
 
   const context = async (session) => {
-    const source = compacted.delete(session) ? "compact" : created.has(session) ? "startup" : "resume"
+    const tries = compacted.get(session)
+    const source = tries ? "compact" : created.has(session) ? "startup" : "resume"
+    compacted.delete(session)
     try {
       return JSON.parse(await send("SessionStart", session, { source })).hookSpecificOutput.additionalContext
     } catch {
+      if (tries > 1) compacted.set(session, tries - 1)
       return ""
     }
   }
@@ -36,7 +41,7 @@ export const Ctxmem = async ({ directory }) => {
       if (type === "session.created") {
         ;(properties.info.parentID ? subagents : created).add(properties.info.id)
       } else if (type === "session.compacted") {
-        compacted.add(properties.sessionID)
+        compacted.set(properties.sessionID, TRIES)
       } else if (type === "session.idle") {
         // opencode may exit right after this event, and does not wait for plugins.
         spawnSync(COMMAND[0], COMMAND.slice(1), { input: event("Stop", properties.sessionID), timeout: 5000 })
