@@ -18,7 +18,7 @@ from ctxmem_mcp.stores.postgres import PostgresStore
 from ctxmem_mcp.stores.sqlite import SqliteStore, tombstone_file
 from ctxmem_mcp.stores.sqlite.tombstone_file import FILE, RESERVE_SLOTS, TombstoneFile
 from ctxmem_mcp.stores.testing.builders import NOW
-from ctxmem_mcp.stores.tombstones import RECORD_BYTES
+from ctxmem_mcp.stores.tombstones import LIFTED, RECORD_BYTES, SET, TombstoneRecords
 from tests.postgres_server import new_principal, started_server
 from tests.stores.samples import memory_over, raw_files
 
@@ -207,6 +207,24 @@ async def test_two_copies_of_a_store_that_have_both_forgotten_since_are_one(tmp_
     assert await new.count_tombstones() == count
     await old.close()
     await new.close()
+
+
+def test_each_tombstone_is_taken_over_once_however_often_it_was_set_and_lifted() -> None:
+    def records(text: str) -> TombstoneRecords:
+        """Returns the records for words like "+a" (set) and "-a" (lifted)."""
+        return TombstoneRecords(
+            b"key", [bytes([SET if w[0] == "+" else LIFTED]) + w[1:].encode() for w in text.split()]
+        )
+
+    def missing(given: str, own: str) -> list[bytes]:
+        return records(given).missing_in(records(own), "The store")
+
+    assert missing("+a -a +a", "+a -a +b") == records("+a").records
+    assert missing("+a -a", "") == records("+a -a").records
+    assert missing("+a", "+a -a") == []
+    assert missing("+x +a", "+y +a -a") == records("+x").records  # brought back in the target
+    assert missing("+x -a", "+y +a") == records("+x").records  # forgotten in the target
+    assert missing("+x -a +a", "+y +x -a") == records("+a").records
 
 
 async def test_a_tombstone_needs_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

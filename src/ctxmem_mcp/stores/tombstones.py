@@ -18,8 +18,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from ctxmem_mcp.errors import Forgotten, ForgottenBranch, StoreUnavailable
 from ctxmem_mcp.models import THINKING, NewTurn, Turn, is_tool_call
@@ -101,7 +103,7 @@ class TombstoneRecords:
     def missing_in(self, own: TombstoneRecords, where: str) -> list[bytes]:
         """Returns the records to add to a store that has its own, or none.
 
-        If it has forgotten something since it took over earlier ones, what it has set or lifted stays as it is.
+        Both may have forgotten something since it took over earlier ones. Nothing that either has forgotten is lifted.
 
         Raises:
             StoreUnavailable: It has forgotten conversations on its own, so that the two can't be one.
@@ -110,18 +112,17 @@ class TombstoneRecords:
             raise StoreUnavailable(
                 f"{where} has forgotten conversations on its own.", "Name a new folder, or a principal without any."
             )
-        count = len(own.records)
-        if list(own.records) == list(self.records[:count]):
-            return list(self.records[count:])
-        known = {record[1:] for record in own.records}
-        still_set: dict[bytes, list[bytes]] = {}
-        for record in self.records:
-            mark = record[1:]
-            if record[0] == LIFTED:
-                still_set.pop(mark, None)
-            elif mark not in known:
-                still_set.setdefault(mark, []).append(record)
-        return [record for records in still_set.values() for record in records]
+        both = zip(self.records, own.records, strict=False)
+        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], both))
+        since = own.records[shared:]
+        taken, marks = Counter(since), {record[1:] for record in since}
+        missing = []
+        for record in self.records[shared:]:
+            if taken[record]:
+                taken[record] -= 1
+            elif record[0] != LIFTED or record[1:] not in marks:
+                missing.append(record)
+        return missing
 
 
 @dataclass(frozen=True, slots=True)
