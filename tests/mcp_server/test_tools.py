@@ -600,8 +600,9 @@ async def test_a_search_by_path_returns_the_edits_of_a_file_and_the_talk_before_
     assert "query: is missing" in await call.refusal("search_turns")
 
 
-async def test_a_conversation_id_may_be_shortened_except_to_store_or_forget(call: Caller) -> None:
-    ids = [f"0bb9a2d{number}-a51e-4d5a-8275-566c766a0ff2" for number in range(2)]
+async def test_a_conversation_id_may_be_shortened_except_to_write(call: Caller) -> None:
+    ids = [f"0bb9a2d{number}-a51e-4d5a-8275-566c766a0ff2" for number in (0, 1)]
+    ids.append(ids[0].replace("a51e", "b51e"))
     for one in ids:
         await call.append(f"The zeppelin {one[:8]} leaks.", one)
     short = ids[1][:8]
@@ -611,8 +612,27 @@ async def test_a_conversation_id_may_be_shortened_except_to_store_or_forget(call
     assert (await call.record("search_turns", conversation_id=short, query="leaks"))["hits"][0][
         "conversation_id"
     ] == ids[1]
-    assert (await call.record("revert_to", conversation_id=short, turn_id="t0"))["conversation_id"] == ids[1]
-    ambiguous = await call.refusal("get_context", conversation_id="0bb9a2d")
-    assert all(one in ambiguous for one in ids)
-    assert "No conversation" in await call.refusal("forget_conversation", conversation_id=short, confirm=short)
+    ambiguous = await call.refusal("get_context", conversation_id="0bb9a2d0")
+    assert all((one in ambiguous) == one.startswith("0bb9a2d0") for one in ids)
+    summary = {"node_id": "n0-1-123", "title": "A title", "summary": "A point."}
+    for tool, arguments in (
+        ("forget_conversation", {"confirm": short}), ("revert_to", {"turn_id": "t0"}), ("write_summary", summary)
+    ):  # fmt: skip
+        assert "No conversation" in await call.refusal(tool, conversation_id=short, **arguments)
     assert (await call.append("A conversation of its own.", short))["index"] == 0
+
+
+async def test_a_forgotten_conversation_is_never_replaced_by_another_one(call: Caller) -> None:
+    session, longer = "0bb9a2d0-a51e-4d5a-8275-566c766a0ff2", "repair-the-parser"
+    for forgotten, other, given in (
+        ("task-1", "task-10", "task-1"),
+        ("S", "S:agent", "S"),
+        (longer, f"{longer}-again", longer),
+        (session, f"{session}:agent-1", session[:8]),
+    ):
+        for one in (forgotten, other):
+            await call.append("The zeppelin leaks.", one)
+        await call.record("forget_conversation", conversation_id=forgotten, confirm=forgotten)
+        assert "No conversation" in await call.refusal("get_context", conversation_id=given), given
+        with pytest.raises(MCPError, match="No conversation"):
+            await call.client.get_prompt("resume", {"conversation_id": given})

@@ -200,14 +200,14 @@ async def test_long_ids_are_shortened_and_open_their_sessions(memory: Memory) ->
         shown = check_laws(view, 3)
         assert shown
         assert all(one in [whole[:8] for whole in ids] for one in shown)
-        assert [await memory.find_conversation(one) for one in shown] == [
+        assert [await memory.resolve_id(one) for one in shown] == [
             whole for one in shown for whole in ids if whole.startswith(one)
         ]
     assert check_laws(await memory.project_view(SHOP, query="zeppelin", short_ids=False), 3)[0] in ids
     with pytest.raises(AmbiguousId, match=rf"'0bb9a2d' matches more than one id: {ids[0]}, {ids[1]}, {ids[2]}"):
-        await memory.find_conversation("0bb9a2d")
+        await memory.resolve_id("0bb9a2d")
     with pytest.raises(UnknownConversation):
-        await memory.find_conversation("0bb9a2d9-a51")
+        await memory.resolve_id("0bb9a2d9-a51")
 
 
 async def test_how_a_session_ended_is_shown_without_the_marks_of_markdown(memory: Memory) -> None:

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxmem_mcp.memory.short_ids import SHORT_CHARS_MIN, WHOLE_CHARS_MAX, ShortIds
+from ctxmem_mcp.models import OF_AGENT
 
 _IDS = st.text("ab:-.", min_size=1, max_size=24).filter(lambda one: one[0] in "ab")
 
@@ -17,7 +18,12 @@ def test_a_shortened_id_means_its_own_conversation(ids: list[str]) -> None:
         beginning = short.shorten(one)
         assert one.startswith(beginning)
         assert beginning == one if len(one) <= WHOLE_CHARS_MAX else len(beginning) >= SHORT_CHARS_MIN
-        assert beginning == one or (beginning not in ids and short.matching(beginning) == [one])
+        assert beginning == one or (
+            beginning not in ids and short.matching(beginning) == short.matching_shortened(beginning) == [one]
+        )
+        others = ShortIds(other for other in ids if other != one)
+        agents = {other for other in ids if other.startswith(one + OF_AGENT)}
+        assert agents.isdisjoint(others.matching_shortened(one))
 
 
 def test_ids_are_as_long_as_they_must_be() -> None:

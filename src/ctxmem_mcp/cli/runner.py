@@ -129,7 +129,7 @@ async def resolve_conversation(memory: Memory, name: str) -> str:
         AmbiguousId: several ids start with the name.
     """
     with suppress(NotFound):
-        return (await memory.info(name)).conversation_id if name == LAST else await memory.find_conversation(name)
+        return (await memory.info(name)).conversation_id if name == LAST else await memory.resolve_id(name)
     page = await memory.conversations(limit=sys.maxsize)
     known = [info.conversation_id for info in page.conversations]
     if not known and page.unreadable:

@@ -83,7 +83,7 @@ async def get_prompt(
         text = await _of_project(memory, name, arguments)
     else:
         given = arguments.get("conversation_id")
-        conversation = await (memory.find_conversation(given) if given else _last_active(memory, folder))
+        conversation = await (memory.resolve_id(given, only_shortened=True) if given else _last_active(memory, folder))
         write = {"recall": _recall, "resume": _resume, "hand_off": _hand_off}[name]
         text = await write(memory, conversation, arguments)
     message = PromptMessage(role="user", content=TextContent(type="text", text=text))

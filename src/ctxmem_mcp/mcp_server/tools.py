@@ -50,8 +50,8 @@ class Tool:
 
     returns: the type of its record; None if it returns text.
     read_only, destructive, idempotent: the hints of the protocol.
-    takes_short_id: a conversation's id may be shortened. Not if the tool begins a conversation of an unknown id, or
-        deletes it: a repeated call would delete another one whose id begins so.
+    takes_short_id: a conversation's id may be shortened. Not if the tool writes: it would begin a conversation of an
+        unknown id, or change another one whose id begins so.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Tool:
         except UnknownConversation:
             if not self.takes_short_id:
                 raise
-            whole = await memory.find_conversation(arguments.conversation_id)
+            whole = await memory.resolve_id(arguments.conversation_id, only_shortened=True)
             return await self.call(memory, arguments.model_copy(update={"conversation_id": whole}))
 
     @cached_property
@@ -334,6 +334,7 @@ TOOLS: tuple[Tool, ...] = (
         _revert_to,
         returns=Reverted,
         read_only=False,
+        takes_short_id=False,
     ),
     Tool(
         "forget_conversation",
@@ -363,6 +364,7 @@ TOOLS: tuple[Tool, ...] = (
         _write_summary,
         returns=WrittenSummary,
         read_only=False,
+        takes_short_id=False,
     ),
     Tool(
         "hand_off",

@@ -76,8 +76,13 @@ class MemoryReads(MemoryCore):
         """
         return conversation_of(await self._state(conversation_id))
 
-    async def find_conversation(self, given: str) -> str:
+    async def resolve_id(self, given: str, *, only_shortened: bool = False) -> str:
         """Returns the id of a conversation, given the id or a beginning of it that no other one has.
+
+        Args:
+            given: The id or its beginning.
+            only_shortened: Accept only beginnings that views of projects may show, so that the id of a conversation
+                that is gone does not mean another one.
 
         Raises:
             UnknownConversation: No conversation's id begins so.
@@ -85,7 +90,10 @@ class MemoryReads(MemoryCore):
         """
         if await self._store.load(given, self._clock()) is not None:
             return given
-        found = (await self._short_ids()).matching(given)
+        if only_shortened and await self._store.is_forgotten(given):
+            raise UnknownConversation(given)
+        ids = await self._short_ids()
+        found = ids.matching_shortened(given) if only_shortened else ids.matching(given)
         if len(found) > 1:
             raise AmbiguousId(given, found[:CANDIDATES_NAMED])
         if not found:

@@ -33,7 +33,8 @@ class ShortIds:
         if at + 1 < following:  # an id that continues this one without being a sub-agent's may be among its sub-agents'
             beside += [one for one in self._ids[at + 1 : following] if not one.startswith(conversation_id + OF_AGENT)]
         length = 1 + max((_common(conversation_id, one) for one in beside), default=0)
-        length = max(length, SHORT_CHARS_MIN)
+        # The beginning of a sub-agent's id names its session: without it, it would mean the session once that is gone.
+        length = max(length, SHORT_CHARS_MIN, conversation_id.rfind(OF_AGENT) + 2)
         while length < len(conversation_id) and not conversation_id[length - 1].isalnum():
             length += 1
         return conversation_id[:length]
@@ -44,6 +45,20 @@ class ShortIds:
         return [
             one for one in found if all(other.startswith(one + OF_AGENT) for other in found if other != one)
         ] or found
+
+    def matching_shortened(self, shortened: str) -> list[str]:
+        """Returns the conversations that an id as `shorten` returns it may mean; none if it never returns such a one.
+
+        It leaves out ids that views show in full: after "task-1" was forgotten, "task-1" does not mean "task-10".
+        """
+        found = self.matching(shortened)
+        if len(shortened) < SHORT_CHARS_MIN or not any(_is_shortened(shortened, one) for one in found):
+            return []
+        return found
+
+
+def _is_shortened(shortened: str, conversation_id: str) -> bool:
+    return len(conversation_id) > WHOLE_CHARS_MAX and OF_AGENT not in conversation_id[len(shortened) :]
 
 
 def _common(one: str, other: str) -> int:

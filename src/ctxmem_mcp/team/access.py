@@ -75,7 +75,7 @@ _METHODS = {
     _SIZES: """info head stored_head turn_sizes turn_digests branches branches_with_parting model_usage gateway_usage
         origin is_forgotten count_tombstones count_expired verify lost_turns has_damaged_copy damaged index index_all
         index_for_search
-        find_conversation quote watch""",
+        resolve_id quote watch""",
     _APPEND: "append sync",
     _REVERT: "revert advance_head",
     _SUMMARY: "write_summary add_summary",
