@@ -15,11 +15,16 @@ from mcp.server import Server
 
 from ctxmem_mcp import __version__
 from ctxmem_mcp.composition import open_memory
+from ctxmem_mcp.errors import UnknownConversation
 from ctxmem_mcp.mcp_server import server, tool_arguments
 from ctxmem_mcp.mcp_server.lazy_memory import LazyMemory
 from ctxmem_mcp.mcp_server.tools import TOOLS
-from ctxmem_mcp.memory import id_resolver
+from ctxmem_mcp.memory import Memory, id_resolver
+from ctxmem_mcp.models import NewTurn
+from ctxmem_mcp.results import View
 from ctxmem_mcp.settings import Settings
+from ctxmem_mcp.stores.in_memory import InMemoryStore
+from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from ctxmem_mcp.text import tokenizer
 from tests.mcp_server.conftest import Caller, text_of
 
@@ -636,3 +641,16 @@ async def test_a_forgotten_conversation_is_never_replaced_by_another_one(call: C
         assert "No conversation" in await call.refusal("get_context", conversation_id=given), given
         with pytest.raises(MCPError, match="No conversation"):
             await call.client.get_prompt("resume", {"conversation_id": given})
+
+
+async def test_a_project_whose_newest_session_is_forgotten_in_between_is_an_error_with_its_reason() -> None:
+    class Forgetful(Memory):
+        async def hand_off(self, conversation_id: str, **options: Any) -> View:
+            await self.forget(conversation_id, conversation_id)
+            return await super().hand_off(conversation_id, **options)
+
+    memory = Forgetful(InMemoryStore(), ExtractiveSummarizer())
+    await memory.append(NewTurn("user", "The zeppelin leaks."), conversation_id="c")
+    tool = next(tool for tool in TOOLS if tool.name == "hand_off")
+    with pytest.raises(UnknownConversation, match="'c'"):
+        await tool.run(memory, tool.arguments())

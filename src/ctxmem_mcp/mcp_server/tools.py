@@ -71,9 +71,10 @@ class Tool:
         try:
             return await self.call(memory, arguments)
         except UnknownConversation:
-            if not self.takes_short_id:
+            given = getattr(arguments, "conversation_id", None)
+            if given is None or not self.takes_short_id:
                 raise
-            whole = await memory.resolve_id(arguments.conversation_id, only_shortened=True)
+            whole = await memory.resolve_id(given, only_shortened=True)
             return await self.call(memory, arguments.model_copy(update={"conversation_id": whole}))
 
     @cached_property
