@@ -55,6 +55,21 @@ async def test_a_view_for_frequent_words_only_quotes_the_turn_that_has_all_of_th
     assert turns[40].content in view.text
 
 
+async def test_a_frequent_word_is_found_though_the_rarer_one_is_on_an_abandoned_branch_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(retrieve, "TERM_CAP", 20)
+    turns = [NewTurn("user", f"We {'restart' if i % 2 else 'deploy'} host number {i} at noon.") for i in range(300)]
+    turns[40] = NewTurn("user", "We restart and deploy the spare host in the same minute.")
+    memory = Memory(InMemoryStore(), ExtractiveSummarizer(), clock=lambda: 1_800_000_000.0)
+    stored = await memory.sync(turns, conversation_id="c")
+    await memory.append(NewTurn("user", "It is kafka that fails."), conversation_id="c")
+    await memory.revert("c", stored.turn_ids[-1])
+    assert len(await memory.search("kafka deploy", conversation_id="c", limit=7)) == 7
+    view = await memory.view("c", query="does kafka deploy and restart", token_budget=1_000)
+    assert turns[40].content in view.text
+
+
 @pytest.mark.parametrize(
     ("filters", "indexes"),
     [

@@ -41,7 +41,8 @@ from ctxmem_mcp.text.embeddings import VectorTable
 
 # Terms in more chunks than this distinguish few chunks, and their occurrences take long to read.
 TERM_CAP = 4_000
-# If all words of a query are in more, those that are in the fewest count after all, as many as are in so many together.
+# If all words of a query that are on the branch are in more, those that are in the fewest count after all, as many as
+# are in so many together.
 FREQUENT_CHUNKS_MAX = 40_000
 # Of a branch of up to this many chunks, all are kept in memory, and all their vectors compared with the query; of a
 # larger one only those of the candidates are read.
@@ -189,8 +190,9 @@ async def rank_branch(
     if not parsed.terms or not ordinals.n:
         return Ranking(parsed, BranchTable.of((), ()))
     hits = merge_forms(parsed, await branch.store.term_hits(branch.id, parsed.forms, TERM_CAP))
-    if all(hit.capped for hit in _own_hits(parsed, hits)):
-        cap = branch.state.next_piece if require_match else _cap_of_rarest(_own_hits(parsed, hits))
+    own, some_capped = _own_hits(parsed, hits), any(hit.capped for hit in hits.values())
+    if some_capped and all(hit.capped or not len(ordinals.translated(hit).pieces) for hit in own):
+        cap = branch.state.next_piece if require_match else _cap_of_rarest([hit for hit in own if hit.capped])
         hits = merge_forms(parsed, await branch.store.term_hits(branch.id, parsed.forms, cap)) if cap else hits
     ranker = await _match(branch, ordinals, parsed, hits)
     candidates = ranker.candidates
