@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TypeVar
 
 from ctxmem_mcp.memory.branches import Lineage
 from ctxmem_mcp.memory.dense_queue import DenseQueue
@@ -21,6 +23,8 @@ from ctxmem_mcp.views.layout import Collapsed, Expanded, Item, Omitted, TreeSnap
 
 # Each round of expanding reads one more level.
 EXPAND_ROUNDS = 5
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,24 +61,21 @@ class BranchReader:
 
     async def metadata_of(self, seqs: Sequence[int]) -> list[Turn]:
         """Returns these turns with empty content; reads those that are not cached."""
-        cache = self.cache.turns
-        if missing := [seq for seq in seqs if seq not in cache]:
-            cache.update({turn.seq: turn for turn in await self.store.turns(self.id, missing, metadata_only=True)})
-        return [cache[seq] for seq in seqs if seq in cache]
+
+        async def read(missing: Sequence[int]) -> dict[int, Turn]:
+            return {turn.seq: turn for turn in await self.store.turns(self.id, missing, metadata_only=True)}
+
+        found = await _read_through(self.cache.turns, seqs, read)
+        return [found[seq] for seq in seqs if seq in found]
 
     async def pieces(self, ids: Sequence[int]) -> list[Piece]:
         """Returns these chunks; reads those that are not cached."""
-        cache = self.cache.pieces
-        if missing := [i for i in ids if i not in cache]:
-            cache.update(await self.store.pieces(self.id, missing))
-        return [cache[i] for i in ids]
+        found = await _read_through(self.cache.pieces, ids, partial(self.store.pieces, self.id))
+        return [found[i] for i in ids]
 
     async def pieces_of(self, seqs: Sequence[int]) -> dict[int, list[Piece]]:
         """Returns the chunks of each of these turns; reads those that are not cached."""
-        cache = self.cache.pieces_of
-        if missing := [seq for seq in seqs if seq not in cache]:
-            cache.update(await self.store.pieces_of(self.id, missing))
-        return {seq: cache[seq] for seq in seqs if seq in cache}
+        return await _read_through(self.cache.pieces_of, seqs, partial(self.store.pieces_of, self.id))
 
     async def vocabulary(self) -> Vocabulary:
         """Returns the terms of the conversation."""
@@ -88,21 +89,20 @@ class BranchReader:
     async def vectors(self, ids: Sequence[int]) -> dict[int, bytes]:
         """Returns the vectors of these chunks, of which all have been computed. Chunks without one are left out."""
         cache = self.cache.vectors
-        if not (missing := [i for i in ids if i not in cache]):
-            return {i: cache[i] for i in ids}
+        found = {i: cache[i] for i in ids if i in cache}
+        if not (missing := [i for i in ids if i not in found]):
+            return found
         if self.queue is None:
             read = await self.store.vectors(self.id, missing)
         else:
             read = await self.queue.read(self.id, self.state.created, missing)
         cache.update((i, vector) for i, vector in read.items() if vector != VECTOR_DUE)
-        return {i: vector for i in ids if (vector := cache.get(i) or read.get(i))}
+        found |= read
+        return {i: found[i] for i in ids if i in found}
 
     async def nodes(self, digests: Sequence[bytes]) -> dict[bytes, Node]:
         """Returns these nodes by digest; reads those that are not cached."""
-        cache = self.cache.nodes
-        if missing := [digest for digest in digests if digest not in cache]:
-            cache.update(await self.store.nodes(self.id, missing))
-        return {digest: cache[digest] for digest in digests if digest in cache}
+        return await _read_through(self.cache.nodes, digests, partial(self.store.nodes, self.id))
 
     async def turns(self, indexes: Iterable[int]) -> dict[int, Turn]:
         """Returns these turns by index, with their content."""
@@ -118,6 +118,21 @@ class BranchReader:
         """Returns the first summary of each of these nodes, by digest; it never changes."""
         stored = await self.store.summaries(self.id, list({node.digest for node in nodes}))
         return ChosenSummaries(stored, first_summary)
+
+
+async def _read_through(
+    cache: dict[_Key, _Value], keys: Sequence[_Key], read: Callable[[Sequence[_Key]], Awaitable[Mapping[_Key, _Value]]]
+) -> dict[_Key, _Value]:
+    """Returns the entries of these keys, in their order; reads those that are not cached.
+
+    During the read, another reader of the conversation may clear the cache.
+    """
+    found = {key: cache[key] for key in keys if key in cache}
+    if missing := [key for key in keys if key not in found]:
+        entries = await read(missing)
+        cache.update(entries)
+        found |= entries
+    return {key: found[key] for key in keys if key in found}
 
 
 def spoken_turns(turns: Iterable[Turn], role: Role) -> list[Turn]:
