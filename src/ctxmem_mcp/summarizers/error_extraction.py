@@ -66,6 +66,12 @@ _SUCCESS = lazy_regex(
     r"Successfully .{5,100}|BUILD SUCCESS\w*|PASS|ok\s+\S+.{0,30}|OK(?: \(.*\))?)\s*$)",
     re.M,
 )
+# How hooks and their runners say that they refuse a commit.
+_BLOCKED = lazy_regex(
+    r"\b(?:pre-commit|commit-msg|husky)\b[^\n]{0,60}\b(?:fail\w*|exited with code|refused|rejected)\b|"
+    r"\bfix (?:these|the) (?:issues|errors|problems) before committing\b|^- exit code: \d+$",
+    re.I | re.M,
+)
 _COMMITTED = lazy_regex(r"^\[([\w./-]+(?: \(root-commit\))?) ([0-9a-f]{7,40})\] (.{3,120})$", re.M)
 _PULL_REQUEST = lazy_regex(r"https?://[\w.-]+/[\w./-]+/(?:pull|merge_requests)/\d+")
 
@@ -93,6 +99,7 @@ class ToolResult:
         success_line: The line that reports success, else ''.
         commits: Commits and pull requests it reports.
         refusal: What the user said when refusing the call, else ''.
+        is_blocked: Whether a hook refused a commit.
     """
 
     index: int
@@ -102,6 +109,7 @@ class ToolResult:
     success_line: str = ""
     commits: tuple[str, ...] = ()
     refusal: str = ""
+    is_blocked: bool = False
 
 
 def read_result(index: int, content: str, tokens: int, call: ToolCall | None) -> ToolResult:
@@ -127,7 +135,9 @@ def read_result(index: int, content: str, tokens: int, call: ToolCall | None) ->
     errors = tuple(_distinct_errors(chain(in_english, _find_translated_errors(index, text))))
     success_line = "" if errors else _success_line(text)
     errors = errors or _exit_error(index, content)
-    return ToolResult(index, call, tokens, errors, success_line, tuple(read_commits(text)))
+    commits = tuple(read_commits(text))
+    is_blocked = not commits and call is not None and "commit" in call.command and bool(_BLOCKED.search(text))
+    return ToolResult(index, call, tokens, errors, success_line, commits, is_blocked=is_blocked)
 
 
 def _refusal_error(index: int, content: str, call: ToolCall) -> tuple[ErrorLine, ...]:

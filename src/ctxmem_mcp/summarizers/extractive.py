@@ -16,6 +16,7 @@ from ctxmem_mcp.models import EXTRACTIVE, Node, Summary, Turn
 from ctxmem_mcp.summarizers import highlights, parents
 from ctxmem_mcp.summarizers.base import FALLBACK_TITLE
 from ctxmem_mcp.summarizers.error_outcomes import find_error_outcomes
+from ctxmem_mcp.summarizers.headlines import without_ellipsis
 from ctxmem_mcp.summarizers.host_titles import host_title
 from ctxmem_mcp.summarizers.identifiers import find_identifiers
 from ctxmem_mcp.summarizers.open_hints import build_open_hint
@@ -46,7 +47,7 @@ class ExtractiveSummarizer:
         if title == statements.title and not _is_clear_request(title, section):
             title = with_name(title, identifiers)
         open_for = build_open_hint(section, outcomes, selected)
-        return Summary(EXTRACTIVE, title, selected, identifiers, open_for)
+        return Summary(EXTRACTIVE, without_ellipsis(title), selected, identifiers, open_for)
 
     def summarize_parent(self, children: Sequence[tuple[Node, Summary]]) -> Summary:
         return parents.summarize_parent(children)

@@ -8,7 +8,7 @@ import re
 from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.summarizers import requests
 from ctxmem_mcp.summarizers.sentences import count_letters_and_spaces, is_balanced, shorten, tidy_end
-from ctxmem_mcp.summarizers.title_faults import is_fragment
+from ctxmem_mcp.summarizers.title_faults import is_fragment, lost_its_end
 
 # Words that a headline leaves out.
 _ARTICLE = lazy_regex(r"\b(?<![`/.\-])(?:the|an?|our|my|its)\s+(?=[\w`\"(])", re.I)
@@ -108,6 +108,18 @@ _OPEN_END = lazy_regex(
     r"(?:that|which) \w+s)\Z",
     re.I,
 )
+# Where a clause of a title that was cut ends.
+_CLAUSE = lazy_regex(r",? (?:because|when|while|since|so that|whose|which|although) ")
+_OPEN_WORD = lazy_regex(
+    r" (?:due|new|same|other|whether|what|who|how|local|active|full|first|last|only|single|existing|some|any|all|no|"
+    r"not|notable|false|more|per|after|before|if|because|its|their|this|these|those|our|your|my|and|or|but|is|are|"
+    r"was|were|be|been|being|can|could|will|would|should|must|may|might|shared|async|next|previous|current|default|"
+    r"different|missing|also|then|still|very|long|repeated|old|own|real|actual|specific|whole|entire|over|right|alongside|\w+n't|"
+    r"be \w+ed)\Z|\. [a-z ]+\Z|, (?:\S+ ?){1,2}\Z",
+    re.I,
+)
+_DANGLING_VERB = lazy_regex(r"(?:n't|\bnot|\bto) [a-z]+\Z")
+_KEPT_MIN, _LAST_WORD_CHARS = 0.5, 24
 _LETTER_SHARE_MIN = 0.72
 # Fewer words say enough only with a name from the code. A script without spaces says much in one.
 _WORDS_MIN = 3
@@ -183,6 +195,26 @@ def as_title(text: str, limit: int) -> str:
     if cut.endswith("…") or len(cut) < 0.45 * len(text):
         cut = shorten(short, limit)
     return cut if cut.endswith("…") else _close_cut(tidy_end(_OPEN_END.sub("", cut)), limit)
+
+
+def without_ellipsis(title: str) -> str:
+    """Returns a title that was cut, cut where a clause or a phrase ends instead; unchanged if it says too little so."""
+    if not title.endswith("…"):
+        return title
+    body = title[:-1].rstrip(" ,;:—–-")
+    last = body.rsplit(" ", 1)[-1]
+    is_whole = len(last) <= _LAST_WORD_CHARS and (last[-1:].isalnum() or last[-1:] in '`)"')
+    ends = [found.start() for found in _CLAUSE.finditer(body, int(_KEPT_MIN * len(body)))]
+    for end in [*reversed(ends), *([len(body)] if is_whole else ())]:
+        if is_balanced(shorter := body[:end]) and not ends_badly(shorter):
+            return shorter
+    return title
+
+
+def ends_badly(text: str) -> bool:
+    """Whether a text ends with a word that another one has to follow."""
+    is_open = _OPEN_END.search(text) or _OPEN_WORD.search(text) or _DANGLING_VERB.search(text)
+    return bool(is_open) or tidy_end(text) != text or lost_its_end(text) or is_fragment(text, text + "…")
 
 
 def _without_lines(text: str) -> str:

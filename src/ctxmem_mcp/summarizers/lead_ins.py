@@ -32,6 +32,17 @@ _LEAD_IN = lazy_regex(
 _TRAILING_INTENT = lazy_regex(r"(?:\s[—–-]|[,;:])\s+(?:so |and )?(?P<intent>(?:let me|let's|i'll|i will)\s.*)\Z", re.I)
 _INTENT_SIGNS = ("et me ", "et's ", "I'll ", "I will ")
 _LEADING = lazy_regex(r"(?:for|given|since|because|as|to|if|when|while|before|after|now|next|first|then|based)\b", re.I)
+# What names only a thing, before a call that does something with it: "Now the scroll helpers:".
+_THING = lazy_regex(
+    r"\A(?:(?:and|ok(?:ay)?|good|great|perfect|done)\b[\s,.!–—-]+)*(?:now|next|then|first|finally),? "
+    r"(?P<thing>(?:the|its|both|an?|two|three) [^.:;—]{8,100}):\Z",
+    re.I,
+)
+_STATES_SOMETHING = lazy_regex(
+    r"\b(?:is|are|was|were|has|have|had|does|do|did|can|could|will|would|should|must|needs?|pass(?:es)?|fails?|"
+    r"works?|compiles?|shows?|says|i|we|you|it)\b|n't\b",
+    re.I,
+)
 _SEQUENCE = lazy_regex(r"\b(?:now|next|first|then|finally)\b", re.I)
 _PARTICIPLE = (
     r"(?:(?!need)\w+ed|built|made|written|rewritten|run|found|set|put|split|kept|left|sent|cut|done|taken|brought|"
@@ -123,6 +134,12 @@ def strip_lead_in(text: str) -> Stripped:
         verb = user["verb"].lower()
         rest = f"User {_USER_VERBS.get(verb, verb)}{rest[user.end() :]}"
     return Stripped(requests.capitalize(rest) if len(rest) >= _CHARS_MIN else text, announces)
+
+
+def announced_thing(sentence: str) -> str:
+    """'the scroll helpers' of 'Now the scroll helpers:'; empty if a sentence says more than what comes next."""
+    found = _THING.match(sentence) if sentence.endswith(":") else None
+    return found["thing"] if found and not _STATES_SOMETHING.search(found["thing"]) else ""
 
 
 def _intent_after_lead(text: str) -> str:

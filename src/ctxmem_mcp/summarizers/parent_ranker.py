@@ -12,9 +12,9 @@ from itertools import pairwise
 
 from ctxmem_mcp.models import Highlight, Node, Summary
 from ctxmem_mcp.summarizers.base import COMMITTED, TO_DO, TOPIC_SEPARATOR, is_uninformative
-from ctxmem_mcp.summarizers.headlines import as_title, has_verb, makes_title
+from ctxmem_mcp.summarizers.headlines import as_title, has_verb, headline, makes_title
 from ctxmem_mcp.summarizers.lead_ins import wanted_by_user
-from ctxmem_mcp.summarizers.section_states import STATES
+from ctxmem_mcp.summarizers.section_states import BLOCKED_STATE, STATES
 from ctxmem_mcp.summarizers.statement_features import (
     Features,
     Salience,
@@ -36,6 +36,7 @@ from ctxmem_mcp.summarizers.title_options import (
     fitting_parts,
     pair_options,
     part_of,
+    with_blocked,
     with_state,
 )
 from ctxmem_mcp.summarizers.topics import common_topic
@@ -91,6 +92,8 @@ class ParentRanker:
             return ""
         topics = _topics_of(best.title)
         main = next((single for single in singles if [single.option.title] == topics), None)
+        if main and _last_state(self._children) == BLOCKED_STATE:
+            return with_blocked(best.title)
         return (main and self._with_rest(main, singles)) or best.title
 
     def _with_rest(self, main: Single, singles: Sequence[Single]) -> str:
@@ -155,7 +158,9 @@ class ParentRanker:
             if len(title) >= _TITLE_CHARS_MIN and makes_title(title, statement.title_text):
                 found = title_features(features, statement, title, self._salience)
                 option = TitleOption(title, found | {"covered": math.fsum(covered)})
-                yield Single(statement, option, part := _part(statement), core_of(part), covered)
+                yield Single(
+                    statement, option, part := _part(statement), core_of(part, statement.source == "commit"), covered
+                )
 
     def _statements(self) -> Iterator[tuple[int, Statement]]:
         """The children's titles and lines that may be titles, with the child's number."""
@@ -290,7 +295,10 @@ def _part(statement: Statement) -> str:
     text = topic if state in STATES else text
     if "…" in text or TOPIC_SEPARATOR in text or is_detail(text) or tells_only_tests(text):
         return ""
-    return part_of(text) if has_verb(text) else ""
+    part = part_of(text) if has_verb(text) else ""
+    if not part and statement.source == "commit":  # a subject begins with a verb, known or not
+        part = part_of(core_of(headline(text), is_order=True))
+    return part
 
 
 def _topics_of(title: str) -> list[str]:
@@ -299,6 +307,11 @@ def _topics_of(title: str) -> list[str]:
 
 
 def _last_state(children: Children) -> str:
-    """The state that the title of the last child ends with, if any."""
+    """The state that the title of the last child ends with, if any, or that a commit was blocked and none followed."""
+    for _, summary in reversed(children):
+        if _commits(summary):
+            break
+        if summary.title.endswith(BLOCKED_STATE):
+            return BLOCKED_STATE
     state = children[-1][1].title.rsplit(TOPIC_SEPARATOR, 1)[-1]
     return state if state in STATES else ""

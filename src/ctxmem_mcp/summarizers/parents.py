@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ctxmem_mcp.models import EXTRACTIVE, Highlight, HighlightKind, Node, Summary
 from ctxmem_mcp.summarizers.base import OPEN_THERE, UNRESOLVED
-from ctxmem_mcp.summarizers.headlines import as_title
+from ctxmem_mcp.summarizers.headlines import as_title, without_ellipsis
 from ctxmem_mcp.summarizers.highlights import Candidate, select_best
 from ctxmem_mcp.summarizers.identifiers import COUNT_MAX, first_fitting
 from ctxmem_mcp.summarizers.open_hints import count_omitted, join_within_limit
@@ -47,7 +47,7 @@ def title_of_parent(children: Sequence[tuple[Node, Summary]]) -> str:
 
 def _title(children: Sequence[tuple[Node, Summary]], ranker: ParentRanker | None) -> str:
     title = ranker.best_title() if ranker is not None else common_topic(children)
-    return title or shorten(join_topics(children), TITLE_CHARS)
+    return without_ellipsis(title or shorten(join_topics(children), TITLE_CHARS))
 
 
 def _is_work(children: Sequence[tuple[Node, Summary]]) -> bool:

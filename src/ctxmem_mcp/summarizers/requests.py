@@ -24,6 +24,7 @@ _LEADING_FILLER = lazy_regex(
     r"|(?:i(?:'d| would) (?:really )?(?:like|love)|i (?:want|need)|we (?:want|need)) (?:you )?(?:also )?to "
     r"|i(?:'d| would) (?:like|love) (?=(?:some|more|help)\b)"
     r"|(?:let'?s|let us) (?:please |now |also |just )*"
+    r"|(?:address|tackle|discuss|handle): +"
     r"|(?:help me(?: to)?|go ahead and|make sure to|try to|feel free to|i think we should|we should|you should|"
     r"i was wondering if you could) "
     r"|i (?:was|am|'m) (?:also |just )?(?:wondering|curious)(?: if you could)?,? (?=(?:how|what|why|where|when|"
@@ -183,7 +184,9 @@ def _is_question(text: str) -> bool:
 def capitalize(text: str) -> str:
     """Capitalises the first letter, unless the first word is code."""
     first = text.split(" ", 1)[0]
-    return text[:1].upper() + text[1:] if first.isalpha() or "'" in first or "-" in first else text
+    is_camel_case = first[:1].islower() and not first[1:].islower() and first.isalpha() and len(first) > 1
+    is_word = (first.isalpha() and not is_camel_case) or "'" in first or "-" in first
+    return text[:1].upper() + text[1:] if is_word else text
 
 
 def find_request(message: Message) -> Request | None:

@@ -11,7 +11,7 @@ from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.summarizers.error_extraction import ToolResult
 from ctxmem_mcp.summarizers.section_reader import Section
 
-COMMITTED_STATE, REFUSED_STATE = "committed", "refused by user"
+COMMITTED_STATE, REFUSED_STATE, BLOCKED_STATE = "committed", "refused by user", "commit blocked"
 _TESTS = lazy_regex(
     r"\b(?:py\.?test|unittest|vitest|jest|mocha|rspec|phpunit|ctest|tox|nox|tests?(?::\w+)?)\b(?!\.\w)", re.I
 )
@@ -26,7 +26,7 @@ _STATES = {
     ("build", False): "build fails",
 }  # fmt: skip
 BOTH_PASS = "lint and tests pass"
-STATES = frozenset((*_STATES.values(), BOTH_PASS, COMMITTED_STATE, REFUSED_STATE))
+STATES = frozenset((*_STATES.values(), BOTH_PASS, COMMITTED_STATE, REFUSED_STATE, BLOCKED_STATE))
 
 
 def state_at_end(section: Section) -> str:
@@ -34,17 +34,20 @@ def state_at_end(section: Section) -> str:
     last_edit = max((call.index for call in section.calls if call.kind == "edit"), default=-1)
     last_call = max((call.index for call in section.calls), default=-1)
     results: dict[str, bool] = {}
+    is_blocked = False
     for result in section.results:
         is_scratch = result.call is not None and result.call.is_scratch
         if result.commits and not is_scratch and not result.commits[0].startswith("http"):
-            results = {"committed": True}
+            results, is_blocked = {"committed": True}, False
+        elif result.is_blocked:
+            is_blocked = True
         elif result.refusal and result.call is not None and result.call.index == last_call:
             return REFUSED_STATE
         elif result.index > last_edit and (family := _family_of(result)) and (result.errors or result.success_line):
             results.pop(family, None)
             results[family] = not result.errors
-    if not results:
-        return ""
+    if is_blocked or not results:
+        return BLOCKED_STATE if is_blocked else ""
     if results.get("lint") and results.get("tests"):
         return BOTH_PASS
     family, is_good = min(results.items(), key=lambda item: (item[1], item[0] != "tests"))

@@ -256,6 +256,8 @@ def statement_features(statement: Statement, salience: Salience) -> Features:
     }
     if statement.source in _OF_USER and not starts_with_verb(text):
         found["remark"] = 1.0
+    if statement.names_only:
+        found["names_only"] = 1.0
     if statement.opens_list:
         found["opens_list"] = 1.0
     if wanted_by_user(text):

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from ctxmem_mcp.summarizers.error_outcomes import ErrorOutcome
 from ctxmem_mcp.summarizers.headlines import as_title, makes_title
 from ctxmem_mcp.summarizers.section_reader import Section
-from ctxmem_mcp.summarizers.section_states import COMMITTED_STATE, state_at_end
+from ctxmem_mcp.summarizers.section_states import BLOCKED_STATE, COMMITTED_STATE, state_at_end
 from ctxmem_mcp.summarizers.sentences import Message
 from ctxmem_mcp.summarizers.statement_features import (
     Features,
@@ -33,13 +33,15 @@ from ctxmem_mcp.summarizers.title_options import (
     TitleOption,
     pair_options,
     part_of,
+    with_blocked,
     with_state,
 )
 
 # Only the statements that promise the best titles are tried as such: shortening takes most of the time.
 _TITLES_TRIED = 8
-# Only if no statement reaches this score is a section called by the files that were edited.
+# Only if no statement reaches this score is a section called by the files that were edited, or by what a call is about.
 _STATED_SCORE_MIN = 1.0
+_WEAK = frozenset(("edit", "names_only"))
 # What a section is about and what came of it: a title of two parts has one of each, of the best statements.
 _TOPICS = frozenset(("request", "plan", "task", "user", "correction"))
 _OUTCOMES = frozenset(("closing", "commit", "refusal", "text", "before_edit"))
@@ -87,9 +89,10 @@ def _best_title(described: Sequence[tuple[Statement, Features]], salience: Salie
     described = [entry for entry in described if entry[0].may_be_title]
     promising = sorted(described, key=lambda entry: -score(entry[1], weights))[:_TITLES_TRIED]
     scored = [(score(o.features, weights), o) for o in leaf_title_options(promising, salience, state)]
-    stated = [entry for entry in scored if "edit" not in entry[1].features and entry[0] > _STATED_SCORE_MIN]
+    stated = [entry for entry in scored if _WEAK.isdisjoint(entry[1].features) and entry[0] > _STATED_SCORE_MIN]
     best = max(stated or scored, key=lambda entry: entry[0], default=None)
-    return best[1].title if best else ""
+    title = best[1].title if best else ""
+    return with_blocked(title) if state == BLOCKED_STATE else title
 
 
 def leaf_title_options(

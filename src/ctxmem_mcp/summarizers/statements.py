@@ -8,6 +8,7 @@ tools           subjects of commits, errors
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -17,7 +18,14 @@ from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.summarizers import requests, sentence_scores
 from ctxmem_mcp.summarizers.base import ASKED, TO_DO
 from ctxmem_mcp.summarizers.error_outcomes import ErrorOutcome
-from ctxmem_mcp.summarizers.lead_ins import is_narration, starts_with_change, strip_lead_in, wanted_by_user
+from ctxmem_mcp.summarizers.lead_ins import (
+    Stripped,
+    announced_thing,
+    is_narration,
+    starts_with_change,
+    strip_lead_in,
+    wanted_by_user,
+)
 from ctxmem_mcp.summarizers.request_templates import template_title
 from ctxmem_mcp.summarizers.requests import Request
 from ctxmem_mcp.summarizers.section_reader import Section
@@ -46,6 +54,20 @@ _COMMIT_TYPE = lazy_regex(r"\A(?:feat|fix|chore|docs|refactor|test|tests|perf|ci
 
 
 _PARTICIPLE = lazy_regex(r"[A-Z][a-z]+ed\b")
+# What a call does with the thing that the sentence before it names ("Now the scroll helpers:").
+_VERBS = {"edit": "Edit", "read": "Read", "find": "Find", "run": "Check"}
+# An assistant's message that reports on work before its section.
+_SESSION_REPORT = lazy_regex(
+    r"\b(?:in|during) (?:this|the) (?:\w+ )?session\b|"
+    r"\bcompleted (?:both|all|two|three|four|five|\d+) (?:\w+ )?(?:tasks|phases)\b",
+    re.I,
+)
+_REPORTED = lazy_regex(r"(?:✅ )?(?:[A-Z][a-z]+ed|Made|Built|Wrote|Set up)\b")
+# A command that closes an item of a tracker: "bd close app-4.3", "gh issue close 12".
+_CLOSE = lazy_regex(r"\A(?:bd|br|gh (?:issue|pr)|glab (?:issue|mr)) (?P<verb>close|merge) (?P<item>#?[\w.-]{2,40})")
+_REPORT_SENTENCES_MIN = 6
+# A section of at most so many calls that only read, without a message, is named after the files.
+_READS_MAX = 3
 
 
 @dataclass(slots=True)
@@ -63,6 +85,8 @@ class Statement:
         is_narration: Whether it only tells that the assistant looks at something.
         is_pending: Whether nothing in the section follows a request.
         is_settled: Whether something was done about an error after it.
+        is_aside: Whether it is a question beside its message's request, or stands before a section that only reads.
+        names_only: Whether it only names what a call is about, with the call's verb.
     """
 
     source: Source
@@ -78,11 +102,13 @@ class Statement:
     is_narration: bool = False
     is_pending: bool = False
     is_settled: bool = False
+    is_aside: bool = False
+    names_only: bool = False
 
     @property
     def may_be_title(self) -> bool:
         """Whether the statement is of its section: a recap tells what happened before, a settled error is past."""
-        return self.source != "recap" and not self.is_settled
+        return self.source != "recap" and not self.is_settled and not self.is_aside
 
     @property
     def title_text(self) -> str:
@@ -154,14 +180,52 @@ def _all_statements(
                 statement.is_pending = statement.source == "request" and message.index > last_act
                 yield statement
     calls = {call.index: call.kind for call in section.calls}
+    yield from _of_messages(section, calls, place, last_edit)
+    if first in calls:
+        is_aside = _only_reads(section)
+        for statement in _before_border(preceding, "before_edit" if calls[first] == "edit" else "before_call"):
+            statement.is_aside = is_aside
+            yield statement
+    yield from _of_calls(section, place)
+
+
+def _of_messages(
+    section: Section, calls: Mapping[int, str], place: Callable[[int], float], last_edit: int
+) -> Iterator[Statement]:
+    """The statements of the assistant's messages; a report on the session is none of this section's."""
+    only_reports = _only_reports(section)
+    if only_reports:
+        yield from _closed_items(section, place)
     for message in section.messages:
         if message.role == "assistant" or message.origin == "recap":
             is_closing = message.index in section.closing_turns
             source: Source = "closing" if is_closing else _source_before(calls, message)
-            yield from _of_assistant(message, source, place(message.index), is_done=message.index <= last_edit)
-    if first in calls:
-        yield from _before_border(preceding, "before_edit" if calls[first] == "edit" else "before_call")
-    yield from _of_calls(section, place)
+            verb = _VERBS.get(calls.get(message.index + 1, ""), "")
+            for statement in _of_assistant(message, source, place(message.index), message.index <= last_edit, verb):
+                if only_reports and (statement.source == "closing" or _REPORTED.match(statement.text)):
+                    statement.source = "recap"
+                yield statement
+
+
+def _closed_items(section: Section, place: Callable[[int], float]) -> Iterator[Statement]:
+    for call in section.calls:
+        if act := _CLOSE.match(call.command):
+            text = f"{act['verb'].capitalize()} {act['item']}"
+            yield Statement("task", call.index, "assistant", text, place(call.index))
+
+
+def _only_reports(section: Section) -> bool:
+    """Whether a section changes nothing, and its end reports on the session: the deeds it lists were done before."""
+    if any(call.kind in ("edit", "delegate") for call in section.calls) or any(r.commits for r in section.results):
+        return False
+    closings = [m for m in section.messages if m.role == "assistant" and m.index in section.closing_turns]
+    return any(len(m.sentences) >= _REPORT_SENTENCES_MIN and _SESSION_REPORT.search(m.text) for m in closings)
+
+
+def _only_reads(section: Section) -> bool:
+    """Whether a section holds only a few calls that read files: what was found before it was not found there."""
+    calls = section.calls
+    return not section.messages and len(calls) <= _READS_MAX and all(c.kind == "read" and c.file_name for c in calls)
 
 
 def _of_tools(section: Section, outcomes: Sequence[ErrorOutcome], place: Callable[[int], float]) -> Iterator[Statement]:
@@ -206,11 +270,21 @@ def _of_user(message: Message, request: Request | None, place: float) -> Iterato
         if (request is None or text != request.sentence) and len(text) > 15 and not requests.is_weak(text):
             core = requests.strip_politeness(text)
             source: Source = "correction" if sentence_scores.states_correction(text) else "user"
-            yield Statement(source, message.index, "user", core, place, rank, len(sentences) - rank - 1)
+            is_aside = request is not None and not request.is_weak and text.endswith("?") and source == "user"
+            yield Statement(
+                source, message.index, "user", core, place, rank, len(sentences) - rank - 1, is_aside=is_aside
+            )
 
 
-def _of_assistant(message: Message, source: Source, place: float, is_done: bool = True) -> Iterator[Statement]:
-    """is_done: whether an intention was carried out: an edit follows it."""
+def _of_assistant(
+    message: Message, source: Source, place: float, is_done: bool = True, verb: str = ""
+) -> Iterator[Statement]:
+    """The statements of an assistant's message.
+
+    Args:
+        is_done: Whether an intention was carried out: an edit follows it.
+        verb: What the call after the message does, else ''.
+    """
     if message.origin not in ("text", "recap"):
         return
     if message.origin == "recap":
@@ -222,14 +296,15 @@ def _of_assistant(message: Message, source: Source, place: float, is_done: bool 
             continue
         if len(sentence) < _CHARS_MIN or sentence.endswith("?") or sentence_scores.is_filler(sentence):
             continue
-        stripped = strip_lead_in(sentence)
+        thing = announced_thing(sentence) if verb else ""
+        stripped = Stripped(f"{verb} {thing}", True) if thing else strip_lead_in(sentence)
         text, announces = stripped
         if announces and not is_done and starts_with_change(text):
             text = TO_DO + text
         yield Statement(
             source, message.index, message.role, text, place, rank, count - rank - 1, announces,
             opens_list=sentence.endswith((":", "：")) and not announces and not _names_deed(text),
-            is_narration=is_narration(stripped),
+            is_narration=not thing and is_narration(stripped), names_only=bool(thing),
         )  # fmt: skip
 
 

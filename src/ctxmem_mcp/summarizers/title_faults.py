@@ -19,7 +19,7 @@ _WITHIN = lazy_regex(r"\A(?:during|within|among|per|once|until|unless)\b", re.I)
 # What cannot end a sentence: "orphaned items include", "the helper is called".
 _LOST_OBJECT = lazy_regex(
     r"\b(?:includes?|even when|(?:will|would|should|now|also) show|comes?|contains?|means?|needs? to|has|"
-    r"takes?|allows?|requires?|"
+    r"takes?|allows?|requires?|(?:we|I) (?:have )?successfully|"
     r"(?:is|are|was|were) (?:\w+ )?(?:called|used|based|(?:currently|always|being) \w+))\Z"
 )
 # What cannot end one that was cut.

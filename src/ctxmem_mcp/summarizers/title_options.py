@@ -17,7 +17,7 @@ from ctxmem_mcp.patterns import lazy_regex
 from ctxmem_mcp.summarizers.base import TOPIC_SEPARATOR
 from ctxmem_mcp.summarizers.headlines import as_title, has_verb, headline
 from ctxmem_mcp.summarizers.requests import starts_with_verb
-from ctxmem_mcp.summarizers.section_states import STATES
+from ctxmem_mcp.summarizers.section_states import BLOCKED_STATE, STATES
 from ctxmem_mcp.summarizers.sentence_scores import QUESTION_MARKS
 from ctxmem_mcp.summarizers.sentences import tidy_end
 from ctxmem_mcp.summarizers.statement_features import Features, Salience, is_code, is_pointing, stems
@@ -90,9 +90,14 @@ def part_of(text: str, limit: int = _PART_CHARS_MAX) -> str:
     return part if is_whole_enough and len(part) >= _PART_CHARS_MIN else ""
 
 
-def core_of(part: str) -> str:
-    """Returns what was done without where, when and how: 'Reuse the status' of 'Reuse the status in the hooks'."""
-    if not (starts_with_verb(part) or _DEED.match(part)) or _FINITE.search(part):
+def core_of(part: str, is_order: bool = False) -> str:
+    """Returns what was done without where, when and how: 'Reuse the status' of 'Reuse the status in the hooks'.
+
+    Args:
+        part: A part of a title.
+        is_order: Whether it begins with a verb, although that may not be a known one.
+    """
+    if not (is_order or starts_with_verb(part) or _DEED.match(part)) or _FINITE.search(part):
         return ""
     for found in _ADJUNCT.finditer(part, _CORE_CHARS_MIN):
         core = part[: found.start()]
@@ -161,6 +166,14 @@ def with_name(title: str, names: Sequence[str]) -> str:
     return title
 
 
+def with_blocked(title: str) -> str:
+    """Returns the title of work whose commit was refused at the end, with that state if there is room."""
+    if not title or TOPIC_SEPARATOR in title or title.endswith(QUESTION_MARKS):
+        return title
+    part = as_title(headline(title.rstrip("…")), TITLE_CHARS - len(TOPIC_SEPARATOR) - len(BLOCKED_STATE))
+    return title if part.endswith("…") else f"{part}{TOPIC_SEPARATOR}{BLOCKED_STATE}"
+
+
 def with_state(single: Single, state: str) -> TitleOption | None:
     """Returns a statement's title followed by the state in which the section ends; None if it has no room for it."""
     room = TITLE_CHARS - len(TOPIC_SEPARATOR) - len(state)
@@ -170,6 +183,6 @@ def with_state(single: Single, state: str) -> TitleOption | None:
         features = features | {"kept": len(title) / max(1, len(single.statement.text))}
     if not title or title.endswith((*QUESTION_MARKS, "…")) or not frozenset(stems(state)).isdisjoint(stems(title)):
         return None
-    if "fail" in state and "fail" in title:
+    if ("fail" in state and "fail" in title) or ("pass" in state and "suite passes" in title):
         return None
     return TitleOption(f"{title}{TOPIC_SEPARATOR}{state}", features | {"state": 1.0, f"state:{state}": 1.0})
