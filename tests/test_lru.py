@@ -29,3 +29,11 @@ def test_the_least_recently_used_entry_is_dropped(size: int, steps: list[tuple[s
         assert list(cache) == list(model)
     cache.clear()
     assert len(cache) == 0
+
+
+def test_the_entries_are_read_in_the_order_of_use() -> None:
+    cache: LRU[str, int] = LRU(3)
+    cache.update(a=1, b=2, c=3)
+    assert cache["a"] == 1
+    assert list(cache.items()) == [("b", 2), ("c", 3), ("a", 1)]
+    assert list(cache.values()) == [2, 3, 1]

@@ -50,7 +50,7 @@ class LRU(MutableMapping[K, V]):
         del self._entries[key]
 
     def __iter__(self) -> Iterator[K]:
-        return iter(self._entries)
+        return iter(list(self._entries))  # reading an entry reorders them
 
     def __len__(self) -> int:
         return len(self._entries)
