@@ -15,8 +15,8 @@ from ctxmem_mcp.private_files import create_folder
 # The environment variable with the run's id.
 VARIABLE = "CTXMEM_RUN"
 FOLDER = "runs"
-# The events, by Claude Code's names, after which the session's first request may follow. The others name the session of
-# a start and a prompt whose hooks did not run in time.
+# The events, by Claude Code's names, after which the session's first request may follow. Other events are recorded too,
+# in case the hooks of the start and the prompt did not run in time.
 _FIRST_EVENTS = ("SessionStart", "UserPromptSubmit")
 _BYTES_MAX = 1 << 20
 
@@ -48,7 +48,7 @@ def note(data_dir: str, run: str, agent: str, raw: bytes) -> None:
     remove_old(folder)
     file = os.open(os.path.join(folder, name_of(run)), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
-        # In a list: the session of another event.
+        # Any other event's session is written as a one-item list, so that `read` sorts it last.
         os.write(file, json.dumps(session if is_first else [session]).encode() + b"\n")
     finally:
         os.close(file)
