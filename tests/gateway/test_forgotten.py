@@ -85,6 +85,21 @@ def test_a_conversation_that_is_forgotten_before_its_answer_stays_forgotten(
     assert not any(word in raw for raw in raw_files(running.folder).values() for word in WORDS)
 
 
+def test_the_usage_is_recorded_if_the_conversation_is_gone_before_its_answer(
+    running: RunningGateway, stub: UpstreamStub
+) -> None:
+    respond = stub.respond
+
+    async def remove_and_respond(request: Request, body: Any) -> Response:
+        for conversation in running.conversations():
+            running.do(running.memory.remove_moved(conversation))
+        return await respond(request, body)
+
+    stub.respond = remove_and_respond
+    assert ask(running, OPENING) == "whole"
+    assert httpx2.get(f"{running.url}/v1/usage").json()["total"]["requests"] == 1
+
+
 def test_a_conversation_that_is_forgotten_while_a_request_is_stored_stays_forgotten(
     tmp_path: Path, stub: UpstreamStub
 ) -> None:

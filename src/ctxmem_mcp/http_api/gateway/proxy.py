@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from ctxmem_mcp import progress
 from ctxmem_mcp.capture import run_sessions
 from ctxmem_mcp.capture.session_ids import conversation_id_for
-from ctxmem_mcp.errors import Forgotten, InvalidArgument, LimitReached
+from ctxmem_mcp.errors import CtxmemError, Forgotten, InvalidArgument, LimitReached
 from ctxmem_mcp.http_api.deps import DEFAULT_PRINCIPAL
 from ctxmem_mcp.http_api.errors import CLIENT_CLOSED
 from ctxmem_mcp.http_api.gateway.agent_session import conversation_of_session
@@ -336,6 +336,9 @@ class Gateway:
         except Forgotten as error:
             _log.info("An answer was not stored: %s", error.message)
             return
+        except CtxmemError:
+            self._usage.record(memory, proxied, compacted, answer, usage)
+            raise
         self._usage.record(memory, proxied, compacted, answer, usage)
 
 
