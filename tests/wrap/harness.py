@@ -16,7 +16,7 @@ COMMAND = Path(sys.executable).with_name("ctxmem-mcp")
 SECONDS = 120.0
 # The program: takes the steps in the file that its first argument names, and prints what it received.
 _PROGRAM = '''\
-import json, os, sys, urllib.error, urllib.request
+import json, os, subprocess, sys, urllib.error, urllib.request
 
 import psutil
 
@@ -39,6 +39,8 @@ def kill_gateway():
 for step in json.load(open(sys.argv[1])):
     if "post" in step:
         print(json.dumps(post(step["path"], step["post"])), flush=True)
+    elif "hook" in step:
+        subprocess.run([step["command"], "hook", step["hook"]], input=json.dumps(step["event"]), text=True, check=True)
     elif "environment" in step:
         print(json.dumps({name: os.environ.get(name) for name in step["environment"]}), flush=True)
     elif "kill" in step:
@@ -114,6 +116,12 @@ def ask(*messages: dict[str, Any]) -> dict[str, Any]:
     """A step that sends messages to Anthropic's API, with a tool as an agent has it."""
     tool = {"name": "read", "input_schema": {"type": "object"}}
     return {"path": "/v1/messages", "post": {"model": "m", "max_tokens": 500, "tools": [tool], "messages": messages}}
+
+
+def hook(agent: str, name: str, **fields: Any) -> dict[str, Any]:
+    """A step that runs an agent's hook for an event of a session."""
+    event = {"session_id": "s-1", "cwd": "/w", "hook_event_name": name, **fields}
+    return {"hook": agent, "event": event, "command": str(COMMAND)}
 
 
 ANSWER = "It is fixed."

@@ -13,7 +13,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from tests.gateway.harness import UpstreamStub, answers_with, upstream_stub
-from tests.wrap.harness import ANSWER, Machine, ask, history
+from tests.wrap.harness import ANSWER, Machine, ask, history, hook
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the program is a script with a first line for Unix")
 LINE = re.compile(r"^ctxmem: (\d+)k → (\d+)k tokens · \d+% from cache · nothing lost$", re.MULTILINE)
@@ -44,6 +44,18 @@ def test_a_long_conversation_is_compacted_stored_and_reported(machine: Machine, 
     assert report["total"]["requests"] == 2
     assert report["data"][0]["conversation_id"] == listed["conversation_id"]
     assert machine.ctxmem("usage", listed["conversation_id"])["total"] == report["total"]
+
+
+@pytest.mark.parametrize("answers", [1, 2])
+def test_the_only_request_before_the_first_hook_is_the_sessions_at_the_end(machine: Machine, answers: int) -> None:
+    prompt = hook("claude-code", "UserPromptSubmit", prompt=history(1, words=3)[0]["content"])
+    stop = hook("claude-code", "Stop", last_assistant_message=ANSWER)
+    run = machine.wrap([*[ask(*history(1, words=3))] * answers, prompt, stop])
+    assert [(status, memory) for status, memory, _ in run.values] == [(200, "whole")] * answers
+    (listed,) = machine.ctxmem("list")
+    assert listed["conversation_id"] == "s-1"
+    assert machine.ctxmem("usage", "s-1")["total"]["requests"] == answers
+    assert not list(machine.path.glob("**/runs/*"))
 
 
 def test_a_killed_gateway_is_replaced_and_no_request_is_lost(machine: Machine) -> None:

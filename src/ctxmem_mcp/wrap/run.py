@@ -91,14 +91,14 @@ def _run_wrapped(path: str, start: Start, plan: Plan, order: Order) -> int:
         supervisor = Supervisor(order, lines.add_usage, lines.write)
     except OSError as error:
         return _run_plain(path, start, f"no port is free: {error.strerror}")
-    with supervisor:
-        if not supervisor.wait_until_ready():
-            return _run_plain(path, start, f"the gateway did not start ({supervisor.reason})")
-        environ = plan.variables(start, supervisor.url) | {run_sessions.VARIABLE: order.run}
-        try:
+    try:
+        with supervisor:
+            if not supervisor.wait_until_ready():
+                return _run_plain(path, start, f"the gateway did not start ({supervisor.reason})")
+            environ = plan.variables(start, supervisor.url) | {run_sessions.VARIABLE: order.run}
             code = _run([path, *plan.arguments(start, supervisor.url)], environ)
-        finally:
-            run_sessions.remove(str(order.settings().data_dir), order.run)
+    finally:  # the gateway reads the file when it ends
+        run_sessions.remove(str(order.settings().data_dir), order.run)
     lines.flush()
     return code
 

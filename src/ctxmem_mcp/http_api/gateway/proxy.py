@@ -50,6 +50,8 @@ _log = logging.getLogger(__name__)
 
 # Responses that are remembered, for requests that continue one without repeating it.
 RESPONSES_MAX = 256
+# How long the end of a run may wait for its hooks' events to be stored. `wrap` kills the gateway after 10 seconds.
+DRAIN_SECONDS = 4.0
 
 
 class Gateway:
@@ -131,8 +133,14 @@ class Gateway:
 
     async def _move_early(self, early: EarlyRequests, sessions: Sequence[str]) -> None:
         """Stores what the run's sessions lack of its requests that named none. A failure is only logged."""
+        from ctxmem_mcp.capture.spool_worker import drain
+
         try:
             memory = await self._deps.memory_for(DEFAULT_PRINCIPAL)
+            with suppress(TimeoutError):  # what the last hooks have left, or another process is storing
+                async with asyncio.timeout(DRAIN_SECONDS):
+                    for session in sessions:
+                        await drain(memory, self._deps.settings.data_dir, wait=True, conversation_id=session)
             await self._tracker.move_early(memory, DEFAULT_PRINCIPAL, sessions, early)
         except Exception as error:
             _log.warning("Requests before the first hook stay in conversations of their own: %s", type(error).__name__)
