@@ -63,3 +63,20 @@ async def test_a_request_before_any_hook_is_stored_once(tmp_path: Path, model: M
     assert await home.conversations() == [session]
     assert_in_order(words, await home.turns(session))
     assert "2" in home.ctxmem("usage", session)
+
+
+# Not Qwen Code: it sends the session once more with a prompt of its own, to extract memories.
+@pytest.mark.parametrize("name", ["gemini", "copilot-cli"])
+async def test_the_only_request_of_a_run_is_stored_once_if_it_was_before_any_hook(
+    tmp_path: Path, model: Model, name: str
+) -> None:
+    agent = AGENTS[name]
+    home = agent.set_up(tmp_path / "home", model)
+    lose_hooks(home.path / agent.hooks)
+    model.replies.append([say("Hello there.")])
+    done = run_wrapped(home, agent.command("Say hello."))
+    assert done.returncode == 0, done.stderr
+    ((session, words),) = agent.sessions(home).items()
+    assert await home.conversations() == [session]
+    assert_in_order(words, await home.turns(session))
+    assert "1" in home.ctxmem("usage", session)

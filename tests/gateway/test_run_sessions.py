@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from ctxmem_mcp.capture import run_sessions
 from ctxmem_mcp.composition import open_memory
+from ctxmem_mcp.errors import StoreUnavailable
 from ctxmem_mcp.http_api.gateway.compaction import ConversationTracker
 from ctxmem_mcp.http_api.gateway.early_requests import EarlyRequests
 from ctxmem_mcp.http_api.gateway.gemini import Gemini
@@ -22,7 +24,7 @@ from ctxmem_mcp.http_api.gateway.openai import OpenAI
 from ctxmem_mcp.http_api.gateway.provider import Provider
 from ctxmem_mcp.http_api.gateway.side_request import is_side_request
 from ctxmem_mcp.memory import Memory
-from ctxmem_mcp.models import THINKING, NewTurn
+from ctxmem_mcp.models import THINKING, NewTurn, Turn
 from ctxmem_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -41,22 +43,33 @@ class Agent:
     def __init__(self, memory: Memory) -> None:
         self.memory, self.tracker = memory, ConversationTracker(4_000, "o200k_base")
         self.moved: list[tuple[str, str]] = []
+        self.failure: Exception | None = None
         self.early = EarlyRequests(self._on_moved)
 
     async def _on_moved(self, memory: Memory, conversation: str, session: str) -> None:
+        if self.failure is not None:
+            raise self.failure
         self.moved.append((conversation, session))
         await memory.remove_moved(conversation)
 
     async def request(
-        self, sessions: Sequence[str], messages: list[Json], answer: str, system: Json = SYSTEM, *, thinks: bool = False
+        self,
+        sessions: Sequence[str],
+        messages: list[Json],
+        answer: str,
+        system: Json = SYSTEM,
+        *,
+        thinks: bool = False,
+        days: int | None = None,
     ) -> str:
         """Sends a request, adds the answer to its messages, and returns the conversation."""
         provider = OpenAI()
         body = {"model": "m", "tools": [{"type": "function"}], "messages": [system, *messages]}
-        sent = await self.tracker.compact(self.memory, "", provider, body, OPTIONS, sessions, self.early)
+        options = replace(OPTIONS, days=days)
+        sent = await self.tracker.compact(self.memory, "", provider, body, options, sessions, self.early)
         turns = [NewTurn("assistant", "Hm.", THINKING), NewTurn("assistant", answer)] if thinks else []
         await self.tracker.store_answer(self.memory, sent.conversation, turns or [NewTurn("assistant", answer)])
-        self.early.add_answer(sent.conversation.conversation_id)
+        self.early.end_request(sent.conversation.conversation_id)
         messages.append({"role": "assistant", "content": answer})
         return sent.conversation.conversation_id
 
@@ -140,6 +153,125 @@ async def test_a_request_before_the_first_hook_is_no_other_sessions(agent: Agent
     assert await agent.words("a") == ["Hello.", "One.", "What now?", "Four."]
     assert await agent.words("b") == ["Hello.", "Two.", "Go on.", "Three."]
     assert sorted(await agent.conversations()) == ["a", "b"]
+
+
+async def test_a_session_keeps_the_branch_that_its_transcript_has(agent: Agent) -> None:
+    first, second = [user("Hello.")], [user("Hello.")]
+    await agent.request([], first, "One.")
+    await agent.request([], second, "Again.")
+    captured = ["Hello.", "One.", "Go on.", "Two."]
+    transcript = [NewTurn("assistant" if i % 2 else "user", words) for i, words in enumerate(captured)]
+    await agent.memory.sync(transcript, conversation_id="a", retention_days=7)
+    first.append(user("Go on."))
+    assert await agent.request(["a"], first, "Two.") == "a"
+    assert await agent.conversations() == ["a"]
+    assert await agent.words("a") == captured
+    assert sorted(turn.content for turn in await agent.memory.branches("a")) == ["Again.", "Two."]
+    assert (await agent.memory.info("a")).retention_days == 7
+
+
+async def test_a_session_that_begins_with_an_earlier_request_is_kept_as_long_as_requested(agent: Agent) -> None:
+    await agent.request([], [user("Hello.")], "One.", days=3)
+    assert await agent.request(["a"], [user("Hello."), {"role": "assistant", "content": "One."}], "Two.", days=3) == "a"
+    assert (await agent.memory.info("a")).retention_days == 3
+
+
+async def test_a_request_in_progress_is_moved_by_a_later_one(agent: Agent) -> None:
+    provider, hello = OpenAI(), {"model": "m", "tools": [{"type": "function"}], "messages": [SYSTEM, user("Hello.")]}
+    sent = await agent.tracker.compact(agent.memory, "", provider, hello, OPTIONS, [], agent.early)
+    messages = [user("Hello.")]
+    assert await agent.request(["a"], messages, "Two.") == "a"
+    assert agent.moved == []
+    await agent.tracker.store_answer(agent.memory, sent.conversation, [NewTurn("assistant", "One.")])
+    agent.early.end_request(sent.conversation.conversation_id)
+    messages.append(user("Go on."))
+    assert await agent.request(["a"], messages, "Three.") == "a"
+    await agent.tracker.move_early(agent.memory, "", ["a"], agent.early)
+    assert agent.moved == []  # "One." is not the session's
+
+
+async def test_a_request_that_ended_late_is_moved_to_the_session_that_repeats_it(agent: Agent) -> None:
+    provider, hello = OpenAI(), {"model": "m", "tools": [{"type": "function"}], "messages": [SYSTEM, user("Hello.")]}
+    sent = await agent.tracker.compact(agent.memory, "", provider, hello, OPTIONS, [], agent.early)
+    messages = [user("Hello."), {"role": "assistant", "content": "One."}, user("Go on.")]
+    assert await agent.request(["a"], messages, "Two.") == "a"
+    await agent.tracker.store_answer(agent.memory, sent.conversation, [NewTurn("assistant", "One.")])
+    agent.early.end_request(sent.conversation.conversation_id)
+    messages.append(user("Once more."))
+    assert await agent.request(["inner", "a"], messages, "Three.") == "a"
+    assert agent.moved == [(sent.conversation.conversation_id, "a")]
+    assert await agent.conversations() == ["a"]
+    assert await agent.words("a") == ["Hello.", "One.", "Go on.", "Two.", "Once more.", "Three."]
+
+
+async def test_several_conversations_before_the_first_hook_are_moved(agent: Agent) -> None:
+    first, second = [user("Hello.")], [user("Search.")]
+    before = [await agent.request([], first, "One."), await agent.request([], second, "Found.")]
+    for messages in (first, second):
+        messages.append(user("Go on."))
+    assert await agent.request(["a"], first, "Two.") == "a"
+    assert await agent.request(["b", "a"], second, "Three.") == "b"
+    assert agent.moved == [(before[0], "a"), (before[1], "b")]
+    assert sorted(await agent.conversations()) == ["a", "b"]
+
+
+async def test_a_failure_to_move_a_request_is_only_logged_and_not_repeated(
+    agent: Agent, caplog: pytest.LogCaptureFixture
+) -> None:
+    messages, agent.failure = [user("Hello.")], StoreUnavailable("The disk is full.", "Free some.")
+    await agent.request([], messages, "One.")
+    for words in ("Two.", "Three."):
+        messages.append(user("Go on."))
+        assert await agent.request(["a"], messages, words) == "a"
+    assert await agent.words("a") == ["Hello.", "One.", "Go on.", "Two.", "Go on.", "Three."]
+    assert [record.levelname for record in caplog.records].count("WARNING") == 1
+
+
+async def test_a_request_whose_conversation_was_forgotten_is_not_remembered(agent: Agent) -> None:
+    before = await agent.request([], [user("Hello.")], "One.")
+    await agent.memory.forget(before, before)
+    assert await agent.request(["a"], [user("Hello.")], "Two.") == "a"
+    assert len(agent.early) == 0
+    assert await agent.words("a") == ["Hello.", "Two."]
+
+
+async def test_a_conversation_that_is_forgotten_while_it_is_read_is_not_moved(agent: Agent) -> None:
+    await agent.request([], [user("Hello.")], "One.")
+    await agent.memory.sync([NewTurn("user", "Hello.")], conversation_id="a")
+    forgetting: Any = _ForgettingMemory(agent.memory)
+    await agent.tracker.move_early(forgetting, "", ["a"], agent.early)
+    assert await agent.words("a") == ["Hello."]
+    assert agent.moved == []
+    assert len(agent.early) == 0
+
+
+class _ForgettingMemory:
+    """A memory whose conversations are forgotten as soon as one of their branches was read."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._memory, name)
+
+    async def history(self, conversation_id: str, **options: Any) -> list[Turn]:
+        found = await self._memory.history(conversation_id, **options)
+        await self._memory.forget(conversation_id, conversation_id)
+        return found
+
+
+@pytest.mark.parametrize("current", ["One.", "Again."])
+async def test_at_the_runs_end_a_longer_transcript_stays_the_current_branch(agent: Agent, current: str) -> None:
+    for answer in ("One.", "Again."):
+        await agent.request([], [user("Hello.")], answer)
+    captured = ["Hello.", current, "More.", "Done."]
+    transcript = [NewTurn("assistant" if i % 2 else "user", words) for i, words in enumerate(captured)]
+    await agent.memory.sync(transcript, conversation_id="a")
+    await agent.tracker.move_early(agent.memory, "", ["a"], agent.early)
+    assert await agent.conversations() == ["a"]
+    assert await agent.words("a") == captured
+    (other,) = {"One.", "Again."} - {current}
+    assert sorted(turn.content for turn in await agent.memory.branches("a")) == sorted(["Done.", other])
 
 
 @pytest.mark.parametrize("captured", [["Hello."], ["Hello.", "One."], ["Hello.", "One.", "More."]])

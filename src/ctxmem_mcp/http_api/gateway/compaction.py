@@ -153,7 +153,7 @@ class ConversationTracker:
             turns = self._as_in_transcript(provider, request.all_turns(system))
             tools = provider.has_tools(body)
             if early is not None:
-                await early.move(memory, principal, sessions, turns, self._storage)
+                await early.move(memory, principal, sessions, turns, days, self._storage)
             found = await self._storage.store_session(memory, principal, sessions, turns, days, since, tools)
             if found is not None:
                 return found

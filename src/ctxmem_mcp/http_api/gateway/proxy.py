@@ -90,7 +90,10 @@ class Gateway:
         """
         proxied = ProxiedRequest(request, provider, endpoint, await request.body(), model=model)
         await self._apply_memory(proxied, counts_only)
-        return await self.forward(proxied, counts_only)
+        response = await self.forward(proxied, counts_only)
+        if self._early is not None and (counts_only or response.status_code != 200):
+            self._end_unanswered(self._early, proxied)
+        return response
 
     async def forward(self, proxied: ProxiedRequest, counts_only: bool = False) -> Response:
         """Forwards a request, and returns the upstream's response unchanged."""
@@ -120,9 +123,10 @@ class Gateway:
 
     async def close(self) -> None:
         """Waits for the storing that is in progress, since there is no memory afterwards, and closes the upstream."""
+        unfinished: set[asyncio.Task[Any]] = set()
         if self._memory_tasks:
-            await asyncio.wait(self._memory_tasks, timeout=self._deps.settings.gateway_seconds)
-        if self._early is not None and (sessions := self._sessions_of_run()):
+            _, unfinished = await asyncio.wait(self._memory_tasks, timeout=self._deps.settings.gateway_seconds)
+        if self._early and not unfinished and (sessions := self._sessions_of_run()):
             await self._move_early(self._early, sessions)
         await self.flush_ledger()
         await self._upstream.close()
@@ -144,6 +148,16 @@ class Gateway:
             await self._tracker.move_early(memory, DEFAULT_PRINCIPAL, sessions, early)
         except Exception as error:
             _log.warning("Requests before the first hook stay in conversations of their own: %s", type(error).__name__)
+
+    def _end_unanswered(self, early: EarlyRequests, proxied: ProxiedRequest) -> None:
+        """Ends a request without an answer to store, once it is stored."""
+
+        def end(task: asyncio.Task[Compacted]) -> None:
+            if not task.cancelled() and task.exception() is None:
+                early.end_request(task.result().conversation.conversation_id)
+
+        if proxied.compaction is not None:
+            proxied.compaction.add_done_callback(end)
 
     async def _on_moved(self, memory: Memory, conversation_id: str, session: str) -> None:
         """Moves the usage of a conversation whose words a session has now, and removes it. A failure is only logged."""
@@ -339,14 +353,15 @@ class Gateway:
         try:
             if answer:
                 await self._tracker.store_answer(memory, compacted.conversation, answer)
-                if self._early is not None:
-                    self._early.add_answer(compacted.conversation.conversation_id)
         except Forgotten as error:
             _log.info("An answer was not stored: %s", error.message)
             return
         except CtxmemError:
             self._usage.record(memory, proxied, compacted, answer, usage)
             raise
+        finally:
+            if self._early is not None:
+                self._early.end_request(compacted.conversation.conversation_id)
         self._usage.record(memory, proxied, compacted, answer, usage)
 
 

@@ -82,6 +82,10 @@ class RequestStorage:
         self._lines = StoredLines()
         self._sessions = SessionLines()
 
+    def in_order(self, principal: str, sessions: Sequence[str], turns: Sequence[NewTurn]) -> list[str]:
+        """Returns the conversations of sessions in the order in which a request is compared with them."""
+        return self._sessions.in_order(principal, sessions, turns)
+
     async def store_session(
         self,
         memory: Memory,
@@ -91,16 +95,20 @@ class RequestStorage:
         days: int | None,
         since: int,
         has_tools: bool,
+        *,
+        moves_head: bool = True,
     ) -> StoredConversation | None:
         """Stores what its session's conversation lacks; returns None if the request is no session's own.
 
-        Of several sessions, only the latest may begin with it.
+        Of several sessions, only the latest may begin with it. moves_head: the session goes on after its last turn.
         """
         for session in self._sessions.in_order(principal, sessions, turns):
             key = (principal, session.encode())
             may_begin = has_tools and session == sessions[0]
             async with self._lock(key):
-                stored = await self._sessions.store(memory, principal, session, turns, days, since, may_begin=may_begin)
+                stored = await self._sessions.store(
+                    memory, principal, session, turns, days, since, may_begin=may_begin, moves_head=moves_head
+                )
             if stored is not None:
                 line, positions = stored
                 ids, line_turns = tuple(map(attrgetter("id"), line)), tuple(map(attrgetter("turn"), line))

@@ -93,6 +93,7 @@ class SessionLines:
         since: int,
         *,
         may_begin: bool,
+        moves_head: bool = True,
     ) -> tuple[list[LineTurn], tuple[int, ...]] | None:
         """Stores the turns of a request that its session's conversation lacks.
 
@@ -104,6 +105,7 @@ class SessionLines:
             days: the days to keep the conversation.
             since: the memory's `count_tombstones` when the request arrived.
             may_begin: a session may begin with this request.
+            moves_head: the session goes on after the last turn. If not, what is new is only stored beside its branch.
 
         Returns:
             The branch that the request continues, and the index of each of its turns there; None if the request is not
@@ -121,10 +123,17 @@ class SessionLines:
         if alignment.new:
             after = known[-1].id if known else None
             done = await memory.sync(
-                alignment.new, conversation_id=conversation, after=after, retention_days=days, since=since
+                alignment.new,
+                conversation_id=conversation,
+                after=after,
+                retention_days=days,
+                since=since,
+                moves_head=moves_head,
             )
             known += map(LineTurn, alignment.new, done.turn_ids)
             line = known
+        if not moves_head:
+            return line, alignment.positions
         calls = (
             session.calls if session.line and shared_prefix(session.line, line) == len(session.line) else calls_in(line)
         )
