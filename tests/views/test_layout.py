@@ -13,11 +13,14 @@ from hypothesis import strategies as st
 
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.memory.branch_reader import load_snapshot, with_paths_to
-from ctxmem_mcp.models import NewTurn, Node, Turn
+from ctxmem_mcp.models import EMPTY_SUMMARY, NewTurn, Node, Turn
 from ctxmem_mcp.stores.in_memory import InMemoryStore
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from ctxmem_mcp.text.tokenizer import count
+from ctxmem_mcp.views.budget import Draft, fit_outline
+from ctxmem_mcp.views.excerpt_groups import ExcerptGroup, ExcerptRef
 from ctxmem_mcp.views.layout import (
+    CharSpan,
     Collapsed,
     Expanded,
     Gap,
@@ -30,6 +33,7 @@ from ctxmem_mcp.views.layout import (
     tile,
     tile_compactly,
 )
+from ctxmem_mcp.views.page_layout import FitInput, PageLayout
 from tests.view_parser import parse_view, turns_in
 
 
@@ -96,6 +100,30 @@ async def test_a_compact_layout_is_the_layout_of_the_tree_with_the_omitted_turns
         shown = {index: Quote.all_of(turns[index]) for index in chosen}
         expected, cache = merge_omitted(tile(snapshot, shown)), OmittedCache()
         assert tile_compactly(snapshot, shown, cache) == tile_compactly(snapshot, shown, cache) == expected
+    await memory.close()
+
+
+@pytest.mark.anyio
+async def test_a_compact_view_quotes_no_more_once_the_titles_of_its_outline_are_read() -> None:
+    store = InMemoryStore()
+    memory = Memory(store, ExtractiveSummarizer())
+    await memory.sync([NewTurn("user", f"We deploy host {i} today. " * 9) for i in range(200)], conversation_id="c")
+    branch, chosen = await read_branch(store, "c"), [10, 100, 190]
+    snapshot = await with_paths_to(branch, await load_snapshot(branch), chosen)
+    turns = await branch.turns(chosen)
+    groups = [ExcerptGroup((ExcerptRef(i, CharSpan(0, len(turns[i].content), turns[i].tokens)),)) for i in chosen]
+    shown = list[int]()
+
+    def title_of(node: Node) -> str:
+        shown.append(node.first)
+        return f"Title {node.first}"
+
+    spec = FitInput(snapshot, groups, turns, lambda node: EMPTY_SUMMARY, count, compact=True, title_of=title_of)
+    layout = PageLayout(spec, [0, 2])
+    fitted = fit_outline(Draft(spec, layout, layout.tokens()), 4_000)
+    assert fitted.items == layout.items
+    assert shown
+    assert all(f"Title {first}" in fitted.text for first in shown)
     await memory.close()
 
 

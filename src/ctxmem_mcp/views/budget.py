@@ -1,8 +1,9 @@
 """Fits a view into its budget: which turns are quoted, and how detailed the outline is. Pure: no I/O, no ranking.
 
 The budget is spent in this order: the lines that the tiling requires, the excerpts in the order of the ranking, more
-detail in the outline (up to its share), then further excerpts. Excerpts are selected by estimate. The whole text is
-counted exactly at the end, and the lowest-ranked excerpts are dropped until it fits: a view never exceeds its budget.
+detail in the outline (up to its share), then further excerpts; in a compact view, these before the detail. Excerpts are
+selected by estimate. The whole text is counted exactly at the end, and the lowest-ranked excerpts are dropped until it
+fits: a view never exceeds its budget.
 """
 
 from __future__ import annotations
@@ -139,10 +140,14 @@ def fit_quotes(spec: FitInput, budget: int) -> Draft | FitResult | int:
 
 
 def fit_outline(draft: Draft, budget: int) -> FitResult:
-    """Adds as much detail to a view's outline as fits, and quotes in the room that is left."""
+    """Adds as much detail to a view's outline as fits, and quotes in the room that is left.
+
+    Not in a compact view: a quote between the turns of a line would split it into two whose titles were not read.
+    """
     spec, layout, tokens = draft
     tokens = layout.add_outline_detail(budget, tokens)
-    layout, tokens = _fill_remaining(layout, spec, budget, tokens)
+    if not spec.compact:
+        layout, tokens = _fill_remaining(layout, spec, budget, tokens)
     return FitResult(layout.text(), layout.items, tokens, layout.taken)
 
 
