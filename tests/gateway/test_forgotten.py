@@ -92,7 +92,8 @@ def test_the_usage_is_recorded_if_the_conversation_is_gone_before_its_answer(
 
     async def remove_and_respond(request: Request, body: Any) -> Response:
         for conversation in running.conversations():
-            running.do(running.memory.remove_moved(conversation))
+            tips = [turn.id for turn in running.do(running.memory.branches(conversation))]
+            assert running.do(running.memory.remove_moved(conversation, tips))
         return await respond(request, body)
 
     stub.respond = remove_and_respond

@@ -46,11 +46,11 @@ class Agent:
         self.failure: Exception | None = None
         self.early = EarlyRequests(self._on_moved)
 
-    async def _on_moved(self, memory: Memory, conversation: str, session: str) -> None:
+    async def _on_moved(self, memory: Memory, conversation: str, session: str, tips: Sequence[str]) -> bool:
         if self.failure is not None:
             raise self.failure
         self.moved.append((conversation, session))
-        await memory.remove_moved(conversation)
+        return await memory.remove_moved(conversation, tips)
 
     async def request(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -194,12 +194,26 @@ class MemoryRemovals(MemoryProjects):
         self._on_forgotten([conversation_id])
         return receipt
 
-    async def remove_moved(self, conversation_id: str) -> None:
-        """Removes a conversation whose words another one has now. Unlike forgotten words, they may be stored again."""
+    async def remove_moved(self, conversation_id: str, tips: Collection[str]) -> bool:
+        """Removes a conversation whose words another one has now. Unlike forgotten words, they may be stored again.
+
+        Args:
+            conversation_id: The conversation.
+            tips: The ids of the last turns of the branches that the other one has.
+
+        Returns:
+            False if it has a branch with another last turn: it was added to, and must be moved again. Nothing is
+            removed then.
+        """
         async with self._writer.locked(conversation_id):
             state = await self._store.load(conversation_id, ANY_TIME)
-            if state is not None:
-                await run_to_completion(self._remove_files({conversation_id: state.expires}))
+            if state is None:
+                return True
+            turns = await self._turns_at(conversation_id, branch_tips(state), metadata_only=True)
+            if not {turn.id for turn in turns} <= set(tips):
+                return False
+            await run_to_completion(self._remove_files({conversation_id: state.expires}))
+            return True
 
     async def count_tombstones(self) -> int:
         """Returns a number that grows with each forgotten conversation or branch, as `since` of a later `sync`."""

@@ -31,8 +31,9 @@ _log = logging.getLogger(__name__)
 # Conversations that are remembered.
 CONVERSATIONS_MAX = 64
 
-# Called when a session has all words of another conversation, with the memory, that conversation and the session's.
-OnMoved = Callable[["Memory", str, str], Awaitable[None]]
+# Called when a session has all words of another conversation, with the memory, that conversation, the session's, and
+# the ids of the last turns of the branches that were moved. Returns False if the conversation was added to since.
+OnMoved = Callable[["Memory", str, str, Sequence[str]], Awaitable[bool]]
 # Whether the turns of a branch are a session's that has this line.
 _IsSessions = Callable[[Sequence[NewTurn], Sequence[LineTurn]], bool]
 
@@ -193,11 +194,10 @@ class EarlyRequests:
             if stored is None:
                 return
             sessions = [stored.conversation_id]
-        now = await _branches(memory, early)
-        if (now.tips, now.in_progress) != (branches.tips, branches.in_progress):  # it was added to
-            return
-        self._conversations.pop(early.conversation_id, None)
-        await self._on_moved(memory, early.conversation_id, sessions[0])
+        if early.in_progress == branches.in_progress and await self._on_moved(
+            memory, early.conversation_id, sessions[0], branches.tips
+        ):
+            self._conversations.pop(early.conversation_id, None)
 
 
 def _opening(turns: Sequence[NewTurn]) -> NewTurn | None:

@@ -159,14 +159,19 @@ class Gateway:
         if proxied.compaction is not None:
             proxied.compaction.add_done_callback(end)
 
-    async def _on_moved(self, memory: Memory, conversation_id: str, session: str) -> None:
-        """Moves the usage of a conversation whose words a session has now, and removes it. A failure is only logged."""
+    async def _on_moved(self, memory: Memory, conversation_id: str, session: str, tips: Sequence[str]) -> bool:
+        """Moves the usage of a conversation whose words a session has now, and removes it. A failure is only logged.
+
+        Returns:
+            False if the conversation was added to since its branches with these last turns were read.
+        """
         try:
             await self.flush_ledger()
             await self._deps.records_of(DEFAULT_PRINCIPAL).move_usage(conversation_id, session)
-            await memory.remove_moved(conversation_id)
+            return await memory.remove_moved(conversation_id, tips)
         except Exception as error:
             _log.warning("Conversation %s stays beside %s: %s", conversation_id, session, type(error).__name__)
+            return True
 
     # ------------------------------------------------------------ memory
 
