@@ -11,6 +11,8 @@ from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
 from ctxmem_mcp.summarizers.headlines import without_ellipsis
 from ctxmem_mcp.summarizers.lead_ins import announced_thing
 from ctxmem_mcp.summarizers.requests import strip_politeness
+from ctxmem_mcp.summarizers.section_reader import read_section
+from ctxmem_mcp.summarizers.statements import find_statements
 from ctxmem_mcp.summarizers.title_options import with_blocked
 from tests.summarizers.sections import turns
 
@@ -101,12 +103,11 @@ def test_a_state_that_does_not_fit_is_left_out() -> None:
 
 
 def test_a_question_beside_a_request_is_no_title() -> None:
-    title = _title(
-        ("user", "Set up the linters credo and dialyzer for the project. Maybe there are igniter scripts?"),
-        READ,
-        READ_RESULT,
-    )
-    assert title.startswith("Set up the linters credo")
+    request = "Set up the linters credo and dialyzer for the project. Maybe there are igniter scripts?"
+    section = read_section(_section(("user", request), READ, READ_RESULT))
+    may_be_title = {statement.text: statement.may_be_title for statement in find_statements(section, ())}
+    assert not may_be_title["Maybe there are igniter scripts?"]
+    assert may_be_title["Set up the linters credo and dialyzer for the project"]
 
 
 def test_the_word_address_before_a_colon_is_left_out_of_a_request() -> None:
@@ -123,6 +124,7 @@ def test_the_word_address_before_a_colon_is_left_out_of_a_request() -> None:
         ("Update `GetTranscript` and `GetSessionLog` to use new…", ""),
         ("Change removed one use of checkpoint.ShadowBranchHashLengt…", ""),
         ("Transcript created by test harness doesn't include…", ""),
+        ("Filter `handleAmendCommitMsg` to only sessions whose…", ""),
     ],
 )
 def test_a_cut_title_has_an_ellipsis_only_if_it_says_too_little_without(title: str, expected: str | None) -> None:
@@ -141,3 +143,16 @@ def test_a_parent_of_two_long_commits_names_both() -> None:
     ]
     title = ExtractiveSummarizer().title_of_parent(children)
     assert title == "Instrument hook controllers; Trace LiveView interactions"
+
+
+def test_a_parent_whose_last_commit_was_refused_says_so() -> None:
+    def child(first: int, title: str) -> tuple[Node, Summary]:
+        lines = (Highlight("file", first + 1, "assistant", f"Edited hooks{first}.ex"),)
+        return Node(b"", 0, first, first + 9, 3_000, 1), Summary("extractive", title, lines, (), "")
+
+    children = [
+        child(0, "Fix the credo issue"),
+        child(10, "Create a .dialyzerignore file; commit blocked"),
+        child(20, "Continue with the remaining tasks"),
+    ]
+    assert ExtractiveSummarizer().title_of_parent(children).endswith("; commit blocked")

@@ -111,11 +111,11 @@ _OPEN_END = lazy_regex(
 # Where a clause of a title that was cut ends.
 _CLAUSE = lazy_regex(r",? (?:because|when|while|since|so that|whose|which|although) ")
 _OPEN_WORD = lazy_regex(
-    r" (?:due|new|same|other|whether|what|who|how|local|active|full|first|last|only|single|existing|some|any|all|no|"
-    r"not|notable|false|more|per|after|before|if|because|its|their|this|these|those|our|your|my|and|or|but|is|are|"
-    r"was|were|be|been|being|can|could|will|would|should|must|may|might|shared|async|next|previous|current|default|"
-    r"different|missing|also|then|still|very|long|repeated|old|own|real|actual|specific|whole|entire|over|right|alongside|\w+n't|"
-    r"be \w+ed)\Z|\. [a-z ]+\Z|, (?:\S+ ?){1,2}\Z",
+    r" (?:due|new|same|other|whether|what|what needs|whose|who|how|local|active|full|first|last|only|single|"
+    r"existing|some|any|all|no|not|notable|false|more|per|after|before|if|because|its|their|this|these|those|"
+    r"our|your|my|and|or|but|is|are|was|were|be|been|being|can|could|will|would|should|must|may|might|shared|"
+    r"async|next|previous|current|default|different|missing|also|then|still|very|long|repeated|old|own|real|"
+    r"actual|specific|whole|entire|over|right|alongside|\w+n't|be \w+ed)\Z|\. [a-z ]+\Z|, (?:\S+ ?){1,2}\Z",
     re.I,
 )
 _DANGLING_VERB = lazy_regex(r"(?:n't|\bnot|\bto) [a-z]+\Z")

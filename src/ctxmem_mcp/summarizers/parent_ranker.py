@@ -92,8 +92,8 @@ class ParentRanker:
             return ""
         topics = _topics_of(best.title)
         main = next((single for single in singles if [single.option.title] == topics), None)
-        if main and _last_state(self._children) == BLOCKED_STATE:
-            return with_blocked(best.title)
+        if _last_state(self._children) == BLOCKED_STATE and (main or not self._committed):
+            return with_blocked(topics[-1] if len(topics) > 1 else best.title)
         return (main and self._with_rest(main, singles)) or best.title
 
     def _with_rest(self, main: Single, singles: Sequence[Single]) -> str:
