@@ -8,7 +8,7 @@ import pytest
 
 from ctxmem_mcp.models import Highlight, Node, Summary, Turn
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
-from ctxmem_mcp.summarizers.headlines import without_ellipsis
+from ctxmem_mcp.summarizers.headlines import as_title, without_ellipsis
 from ctxmem_mcp.summarizers.lead_ins import announced_thing
 from ctxmem_mcp.summarizers.requests import strip_politeness
 from ctxmem_mcp.summarizers.section_reader import read_section
@@ -156,3 +156,7 @@ def test_a_parent_whose_last_commit_was_refused_says_so() -> None:
         child(20, "Continue with the remaining tasks"),
     ]
     assert ExtractiveSummarizer().title_of_parent(children).endswith("; commit blocked")
+
+
+def test_words_on_both_sides_of_an_open_quotation_mark_stay_two() -> None:
+    assert as_title('Keep aFa"Umlaut in the name', 60) == "Keep aFa Umlaut in the name"

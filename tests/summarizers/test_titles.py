@@ -240,6 +240,7 @@ def test_a_commit_in_a_folder_for_temporary_files_is_no_state() -> None:
         ("Keep `BaseCommit` as it was", "Keep `BaseCommit` as it was"),
         ("Why was it empty before?", "Why was it empty before?"),
         ("Set the agent type once", "Set the agent type once"),
+        ("Configure the type in the config files", "Configure the type in the config files"),
         ("Preserve what was there in each of the strategies before the agent starts", None),
     ],
 )

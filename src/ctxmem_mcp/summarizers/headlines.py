@@ -108,8 +108,11 @@ _OPEN_END = lazy_regex(
     r"(?:that|which) \w+s)\Z",
     re.I,
 )
+# Without it, the two sides would be one word, which occurs nowhere.
+_QUOTE_IN_WORD = lazy_regex(r"(?<=\w)\"(?=\w)")
 # Where a clause of a title that was cut ends.
 _CLAUSE = lazy_regex(r",? (?:because|when|while|since|so that|whose|which|although) ")
+# What another word has to follow.
 _OPEN_WORD = lazy_regex(
     r" (?:due|new|same|other|whether|what|what needs|whose|who|how|local|active|full|first|last|only|single|"
     r"existing|some|any|all|no|not|notable|false|more|per|after|before|if|because|its|their|this|these|those|"
@@ -232,7 +235,7 @@ def _close_cut(cut: str, limit: int) -> str:
 
 def _without_open_quote(text: str) -> str:
     """A text without its quotation marks if one of them is open."""
-    return tidy_end(text.replace('"', "")) if text.count('"') % 2 else text
+    return tidy_end(_QUOTE_IN_WORD.sub(" ", text).replace('"', "")) if text.count('"') % 2 else text
 
 
 def without_label(text: str) -> str:

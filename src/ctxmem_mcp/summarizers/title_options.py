@@ -52,7 +52,7 @@ _CHANGE_TO = lazy_regex(r"(?:change|rename|convert|move|switch|set|turn|migrate|
 _FINITE = lazy_regex(r"\b(?:is|are|was|were|has|have|does|do|did|should|must|can|could|will|would)\b|n't\b")
 
 # A title of more words than these says enough without a name; only the most frequent names are what a section is about.
-_NAMED_STEMS_MAX, _NAMES_TRIED = 3, 5
+_NAMED_STEMS_MAX, _NAMED_WORDS_MAX, _NAMES_TRIED = 3, 6, 5
 _FILE_NAME = lazy_regex(r"\.\w{1,4}\Z")
 
 
@@ -155,7 +155,8 @@ def with_name(title: str, names: Sequence[str]) -> str:
     text, separator, state = title.rpartition(TOPIC_SEPARATOR)
     if state not in STATES:
         text, separator, state = title, "", ""
-    says_enough = len(stems(text)) > _NAMED_STEMS_MAX and not is_pointing(text)
+    is_long = len(stems(text)) > _NAMED_STEMS_MAX or len(text.split()) > _NAMED_WORDS_MAX
+    says_enough = is_long and not is_pointing(text)
     if says_enough or is_code(text) or text.endswith(QUESTION_MARKS):
         return title
     for name in names[:_NAMES_TRIED]:
