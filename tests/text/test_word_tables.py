@@ -76,7 +76,8 @@ def test_only_texts_in_a_language_with_a_table_have_its_prefix() -> None:
     english, german = EMBEDDER.embed(["The dog is ill.", "Der Hund ist heute krank."])
     assert (english[:1], german[:1]) == (FORMAT_PREFIX, TABLE_PREFIX)
     known = EMBEDDER.table([english]), EMBEDDER.table([english, german])
-    assert [one is not None and one.with_tables for one in known] == [False, True]
+    assert [one is not None and one.from_tables for one in known] == [0, 1]
+    assert [one.extended(one).from_tables for one in known if one is not None] == [0, 2]
 
 
 @needs_vectors

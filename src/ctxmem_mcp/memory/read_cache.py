@@ -45,7 +45,8 @@ class ReadCache:
         vectors: Those of chunks, as far as they were computed.
         vocabulary: Its terms, by the number of its next chunk; at most one entry.
         tables: The chunks of a branch, by the chunks' ranges of ids; at most one entry.
-        languages: The languages that its words are stemmed in, by the version of its state; at most one entry.
+        languages: The languages that its words are stemmed in, each with its share of the chunks, by the version of its
+            state; at most one entry.
         pieces_of: The chunks of a turn, by the turn's seq.
         standing: Where the standing instructions are, by the version of its state and the seq of a branch's last turn;
             at most one entry.
@@ -59,7 +60,7 @@ class ReadCache:
     nodes: dict[bytes, Node] = field(default_factory=dict)
     vocabulary: dict[int, Vocabulary] = field(default_factory=dict)
     tables: dict[tuple[tuple[int, int, int], ...], BranchTable] = field(default_factory=dict)
-    languages: dict[int, list[str]] = field(default_factory=dict)
+    languages: dict[int, dict[str, float]] = field(default_factory=dict)
     pieces_of: dict[int, list[Piece]] = field(default_factory=dict)
     standing: dict[tuple[int, int], list[ExcerptRef]] = field(default_factory=dict)
     instructions: dict[tuple[bytes, int, str | None], Sequence[InstructionPlace]] = field(default_factory=dict)

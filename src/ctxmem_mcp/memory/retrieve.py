@@ -52,6 +52,10 @@ NEAREST_RANKED_MAX = 100
 # The languages whose words have vectors. Of questions in others the vectors know little more than the letters. None: a
 # question too short to tell.
 LANGUAGES_WITH_VECTORS = ("en", None, *sorted(word_tables.LANGUAGES))
+# Vectors count for a question in a language with a table if the table was used for this share of the chunks in the
+# language. It is for all prose that is stored since there is one. How many chunks of a branch, or of the candidates,
+# are in the language is estimated by the conversation's share of them.
+FROM_TABLES_MIN = 0.8
 # At most this many of the chunks that fit a predicate are ranked.
 MATCHES_RANKED_MAX = 400
 # Speakers' names are taken from the last turns, this many.
@@ -183,7 +187,7 @@ async def rank_branch(
             likeliest to answer.
     """
     languages = await languages_of(branch)
-    parsed = queries.parse(query, await speakers_of(branch), languages)
+    parsed = queries.parse(query, await speakers_of(branch), list(languages))
     if parsed.language in compounds.LANGUAGES:
         parsed = queries.with_compounds(parsed, await branch.vocabulary())
     ordinals = await ordinal_map(branch)
@@ -310,7 +314,7 @@ async def _similarities(
     ordinals: OrdinalMap,
     parsed: ParsedQuery,
     candidates: Sequence[int],
-    languages: Collection[str],
+    languages: Mapping[str, float],
 ) -> dict[int, float]:
     """Returns the similarity of each candidate to the query.
 
@@ -326,17 +330,20 @@ async def _similarities(
     return {ordinal: near[i] for ordinal, i in zip(candidates, ids, strict=True)}
 
 
-def know_language(table: VectorTable | None, parsed: ParsedQuery, languages: Collection[str]) -> bool:
+def know_language(table: VectorTable | None, parsed: ParsedQuery, languages: Mapping[str, float]) -> bool:
     """Returns whether vectors can tell what a question is about.
 
-    Those of a conversation stored before its language had a table of words know only letters.
+    Those of turns stored before their language had a table of words know only letters. If a conversation has many of
+    them, its vectors don't count, though those of later turns were computed with the table.
 
     Args:
         table: The vectors of chunks.
         parsed: The question.
-        languages: The languages of the conversation besides English.
+        languages: The languages of the conversation besides English, each with its share of the chunks.
     """
-    return table is not None and (parsed.language not in languages or table.with_tables)
+    if table is None or (share := languages.get(parsed.language or "")) is None:
+        return table is not None
+    return table.from_tables >= FROM_TABLES_MIN * share * len(table.vectors) and table.from_tables > 0
 
 
 async def speakers_of(branch: BranchReader) -> list[str]:
@@ -345,15 +352,19 @@ async def speakers_of(branch: BranchReader) -> list[str]:
     return sorted({turn.name for turn in last if turn.name and not turn.call_id and turn.role != "tool"})
 
 
-async def languages_of(branch: BranchReader) -> list[str]:
-    """The languages of the conversation that words are stemmed in, besides English; the most common first."""
+async def languages_of(branch: BranchReader) -> dict[str, float]:
+    """The languages of the conversation that words are stemmed in, besides English; the most common first.
+
+    Each with its share of the conversation's chunks.
+    """
     cache, key = branch.cache.languages, branch.state.version
     if key not in cache:
         # A cap of 0 returns the counts without reading the occurrences.
         hits = await branch.store.term_hits(branch.id, list(LANGUAGE_TERMS.values()), 0)
         counts = {language: hits[term].df for language, term in LANGUAGE_TERMS.items() if term in hits}
         cache.clear()
-        cache[key] = sorted(counts, key=lambda language: (-counts[language], language))
+        order, chunks = sorted(counts, key=lambda language: (-counts[language], language)), branch.state.next_piece - 1
+        cache[key] = {language: counts[language] / max(1, chunks) for language in order}
     return cache[key]
 
 

@@ -101,19 +101,18 @@ def missing_package() -> str | None:
 
 
 class VectorTable(NamedTuple):
-    """Vectors, a row each, the squares of their lengths, and whether tables of words were used for some of them."""
+    """Vectors, a row each, the squares of their lengths, and for how many of them tables of words were used."""
 
     vectors: NDArray[np.float32]
     squares: NDArray[np.float64]
-    with_tables: bool = False
+    from_tables: int = 0
 
     def extended(self, more: VectorTable) -> VectorTable:
         """Returns a table of these vectors and those of another table."""
         import numpy as np
 
         vectors, squares = (self.vectors, more.vectors), (self.squares, more.squares)
-        with_tables = self.with_tables or more.with_tables
-        return VectorTable(np.concatenate(vectors), np.concatenate(squares), with_tables)
+        return VectorTable(np.concatenate(vectors), np.concatenate(squares), self.from_tables + more.from_tables)
 
 
 class _Words(NamedTuple):
@@ -161,12 +160,12 @@ class Embedder:
         if not set(map(len, vectors)) <= {size}:
             return None
         rows = np.frombuffer(b"".join(vectors), dtype=np.int8).reshape(len(vectors), size)
-        prefixes = set(rows[:, 0].tobytes())
-        if not prefixes <= set(b"".join(_PREFIXES)):
+        prefixes = rows[:, 0].tobytes()
+        if not set(prefixes) <= set(b"".join(_PREFIXES)):
             return None
         many = rows[:, len(FORMAT_PREFIX) :].astype(np.float32)
         squares = np.einsum("ij,ij->i", many, many).astype(np.float64)
-        return VectorTable(many, squares, TABLE_PREFIX[0] in prefixes)
+        return VectorTable(many, squares, prefixes.count(TABLE_PREFIX))
 
     def similarities(self, text: str, table: VectorTable) -> NDArray[np.float64]:
         """Returns the cosine similarity of each vector of a table to a text's, as `cosines` does."""
