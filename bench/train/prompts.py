@@ -60,7 +60,7 @@ def read_examples() -> list[Example]:
             project = next(project for project in projects if project.has(label))
             past = prompt_recall.read_past(project.event_for(label), project.data)
             if past is not None and past.is_compacted and (matches := past.match.matches()):
-                features = prompt_likelihood.features_of(matches, past.occasion)
+                features = prompt_likelihood.features_of(matches, past.prompt_context)
                 bears = [any(_bears(label, turn) for turn in match.exchange.utterances) for match in matches]
                 is_right = [_bears(label, match.utterance) for match in matches]
                 examples.append(Example(label, np.array(features), np.array(bears), np.array(is_right)))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ctxmem_mcp.capture import spoken_turns
 from ctxmem_mcp.composition import open_memory
-from ctxmem_mcp.hooks.prompt_likelihood import Occasion, likelihoods
+from ctxmem_mcp.hooks.prompt_likelihood import PromptContext, likelihoods
 from ctxmem_mcp.hooks.prompt_match import Exchange, Prompt, Utterance
 from ctxmem_mcp.hooks.prompt_question import asks_how_things_are
 from ctxmem_mcp.redaction import redact
@@ -204,14 +204,15 @@ async def test_later_prompts_after_a_compaction_need_more_words_in_common(tmp_pa
 
 @given(st.integers(0, 30), st.integers(0, 30), st.booleans())
 def test_likelihoods_rise_with_the_words_in_common_and_fall_with_each_prompt(
-    back: int, prompts: int, is_question: bool
+    since: int, prompts: int, is_question: bool
 ) -> None:
-    exchanges = [Exchange(0, back), Exchange(0), Exchange(0)]
+    exchanges = [Exchange(0, since), Exchange(0), Exchange(0)]
     for exchange, said in zip(exchanges, (["a", "b", "c"], ["a"], ["x"]), strict=True):
         exchange.utterances.append(Utterance(said, (), False))
     matches = Prompt(["a", "b", "c"], (), exchanges).matches()
     now, later = (
-        likelihoods(matches, Occasion(is_question=is_question, prompts=n, exchanges=3)) for n in (prompts, prompts + 1)
+        likelihoods(matches, PromptContext(is_question=is_question, prompts=n, exchanges=3))
+        for n in (prompts, prompts + 1)
     )
     assert now[0] > now[1]
     assert all(0 < after < before < 1 for before, after in zip(now, later, strict=True))

@@ -40,14 +40,15 @@ class Exchange:
 
     Attributes:
         age: how many sessions ago.
-        back: how many exchanges of the prompt's own session follow it before the compaction; None in other sessions.
+        exchanges_since: the number of exchanges between it and the compaction, in the prompt's own session; None for
+            other sessions.
         utterances: its turns.
     """
 
-    __slots__ = ("age", "back", "utterances")
+    __slots__ = ("age", "exchanges_since", "utterances")
 
-    def __init__(self, age: int, back: int | None = None) -> None:
-        self.age, self.back = age, back
+    def __init__(self, age: int, exchanges_since: int | None = None) -> None:
+        self.age, self.exchanges_since = age, exchanges_since
         self.utterances: list[Utterance] = []
 
 

@@ -12,7 +12,7 @@ import os
 
 from ctxmem_mcp.capture import session_files, spoken_turns
 from ctxmem_mcp.capture.session_ids import conversation_id_for
-from ctxmem_mcp.hooks.prompt_likelihood import Occasion, likelihoods
+from ctxmem_mcp.hooks.prompt_likelihood import PromptContext, likelihoods
 from ctxmem_mcp.hooks.prompt_match import Exchange, Match, Prompt, Utterance
 from ctxmem_mcp.hooks.prompt_question import asks_how_things_are
 from ctxmem_mcp.hooks.transcript_tail import Tail, read_tail
@@ -99,13 +99,13 @@ class Past:
     @property
     def is_compacted(self) -> bool:
         """Whether the session was just compacted."""
-        return self.is_new and any(exchange.back is not None for exchange in self.exchanges)
+        return self.is_new and any(exchange.exchanges_since is not None for exchange in self.exchanges)
 
     @property
-    def occasion(self) -> Occasion:
+    def prompt_context(self) -> PromptContext:
         """The prompt and its context, as a likelihood takes them."""
         is_question, prompts = "?" in self.prompt, self.tail.prompts()
-        return Occasion(is_question=is_question, prompts=prompts, exchanges=len(self.exchanges))
+        return PromptContext(is_question=is_question, prompts=prompts, exchanges=len(self.exchanges))
 
 
 def text_for(event: dict[str, Any], data_dir: str) -> str:
@@ -138,7 +138,7 @@ def read_past(event: dict[str, Any], data_dir: str) -> Past | None:
 
 def _likely_matches(past: Past) -> list[Match]:
     matches = past.match.matches()
-    found = sorted(zip(likelihoods(matches, past.occasion), matches, strict=True), key=lambda one: -one[0])
+    found = sorted(zip(likelihoods(matches, past.prompt_context), matches, strict=True), key=lambda one: -one[0])
     if not found or found[0][0] < LIKELIHOOD_MIN:
         return []
     least = found[0][0] * LIKELIHOOD_SHARE
@@ -186,9 +186,10 @@ def _exchanges(turns: Sequence[SpokenTurn], own: str) -> list[Exchange]:
             exchanges.append(exchange)
         exchange.utterances.append(Utterance(*turn.words_and_names(), is_user, turn))
         if turn.conversation == own:
-            exchange.back = 0
-    for back, exchange in enumerate(reversed([exchange for exchange in exchanges if exchange.back is not None])):
-        exchange.back = back
+            exchange.exchanges_since = 0
+    of_session = [exchange for exchange in exchanges if exchange.exchanges_since is not None]
+    for since, exchange in enumerate(reversed(of_session)):
+        exchange.exchanges_since = since
     return exchanges
 
 
