@@ -8,6 +8,7 @@ import httpx2
 import pytest
 
 from ctxmem_mcp.composition import open_memory
+from ctxmem_mcp.record_stores.files import FileRecordStore
 from ctxmem_mcp.settings import Settings
 from tests.http_api.test_sessions import add_message, create, data, error_message
 
@@ -49,6 +50,24 @@ async def test_there_is_one_default_space_for_sessions_that_name_none(http: http
     assert {s["id"]: s["is_default"] for s in await data(await http.get(PATH))} == {first: False, second: True}
     assert (await create(http))["space_id"] == second
     assert (await create(http, space_id="any text"))["space_id"] == "any text"
+
+
+async def test_a_space_that_is_deleted_while_it_is_made_the_default_leaves_the_default_space(
+    http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = [(await data(await http.post(PATH, json={"name": name})))["id"] for name in "ab"]
+    await data(await http.post(f"{PATH}/{first}/set-default"))
+    get = FileRecordStore.get
+
+    async def get_then_remove(store: FileRecordStore, kind: str, record_id: str) -> dict[str, Any] | None:
+        record = await get(store, kind, record_id)
+        await store.remove(kind, record_id)
+        return record
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FileRecordStore, "get", get_then_remove)
+        await error_message(await http.post(f"{PATH}/{second}/set-default"), 404, "not_found")
+    assert [(s["id"], s["is_default"]) for s in await data(await http.get(PATH))] == [(first, True)]
 
 
 @pytest.mark.parametrize("body", [{}, {"name": ""}, {"name": "x" * 101}, {"name": 1}, {"name": "a", "settings": []}])

@@ -84,8 +84,9 @@ class Spaces:
 
     async def set_default(self, request: Request) -> Response:
         space_id, record = await self._space(request)
-        await _make_default(self._deps.records(request, Right.CONTINUE), space_id)
-        return enveloped(request, _space_json(space_id, {**record, "default": True}))
+        default = {**record, "default": True}
+        await _make_default(self._deps.records(request, Right.CONTINUE), space_id, default)
+        return enveloped(request, _space_json(space_id, default))
 
     async def delete(self, request: Request) -> Response:
         space_id, _ = await self._space(request)
@@ -123,10 +124,13 @@ def _fields(body: _Record, record: _Record) -> _Record:
     }
 
 
-async def _make_default(records: RecordStore, space_id: str) -> None:
+async def _make_default(records: RecordStore, space_id: str, default: _Record) -> None:
+    """Raises NoSuchRecord if the space was removed; then the default space stays."""
+    if not await records.replace(SPACES, space_id, default):
+        raise NoSuchRecord("space", space_id)
     for record_id, record in await records.all(SPACES):
-        if record["default"] != (record_id == space_id):
-            await records.replace(SPACES, record_id, {**record, "default": record_id == space_id})
+        if record["default"] and record_id != space_id:
+            await records.replace(SPACES, record_id, {**record, "default": False})
 
 
 async def _unlink_sessions(records: RecordStore, space_id: str) -> None:
