@@ -15,6 +15,7 @@ from ctxmem_mcp.http_api.tenants import Tenants
 from ctxmem_mcp.memory import expiry
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.record_files import EXPIRES, SESSIONS, RecordFiles
+from ctxmem_mcp.record_stores.files import FileRecordStore
 from ctxmem_mcp.settings import Settings
 from ctxmem_mcp.stores.records import Commit
 from ctxmem_mcp.stores.sqlite.store import SqliteStore
@@ -65,6 +66,34 @@ async def test_idle_tenants_that_several_requests_close_at_once_are_closed_once(
         await asyncio.gather(*(use(f"token:{i % 5}") for i in range(10)))
         for i in range(5):
             assert (await (await tenants.memory_for(f"token:{i}")).turn("c", "t0")).content == "a"
+
+
+async def test_records_of_a_tenant_that_is_opened_again_while_it_closes_stay_open(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "IDLE_SECONDS", 0.0)
+    close, closed = FileRecordStore.close, []
+
+    async def note_close(records: FileRecordStore) -> None:
+        closed.append(records)
+        await close(records)
+
+    monkeypatch.setattr(FileRecordStore, "close", note_close)
+    async with Tenants(settings, False) as tenants:
+        for name in ("token:a", "token:b"):
+            async with tenants.hold(name):
+                tenants.records_of(name)
+        monkeypatch.setattr(module, "OPEN_TENANTS_MAX", 1)
+        before = tenants.records_of("token:a")
+        closing = asyncio.create_task(tenants._close_idle())
+        while tenants.open_count == 2:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        async with tenants.hold("token:a"):
+            after = tenants.records_of("token:a")
+            await closing
+            assert before in closed
+            assert after not in closed
+            assert tenants.records_of("token:a") is after
 
 
 async def test_expired_data_of_closed_tenants_is_swept(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -218,8 +218,9 @@ class Tenants:
             is_current = self._tenants.get(key) is tenant
             if is_current and tenant.users == 0 and tenant.used_at < idle_since:
                 del self._tenants[key]
+                records = self._records.pop(key, None)  # now, because a request may open the tenant again meanwhile
                 await tenant.close()
-                if (records := self._records.pop(key, None)) is not None:
+                if records is not None:
                     await records.close()
 
     async def _sweep_closed(self) -> None:
