@@ -50,7 +50,10 @@ class RecordFiles:
         self._write(record_id, record, only_if_stored=False)
 
     def replace(self, record_id: str, record: _Record) -> bool:
-        """Replaces a record, unless this process has removed it. Returns whether it is stored; then it is durable."""
+        """Replaces a record if it exists. Returns whether it did; then the new one is durable.
+
+        Safe against a concurrent `remove` in this process only.
+        """
         return self._write(record_id, record, only_if_stored=True)
 
     def _write(self, record_id: str, record: _Record, *, only_if_stored: bool) -> bool:

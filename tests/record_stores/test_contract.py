@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -15,7 +16,7 @@ from ctxmem_mcp import sent_requests
 from ctxmem_mcp.composition import open_memory
 from ctxmem_mcp.errors import StoreUnavailable
 from ctxmem_mcp.models import NewTurn
-from ctxmem_mcp.record_files import EXPIRES, SESSIONS, SPACES
+from ctxmem_mcp.record_files import EXPIRES, SESSIONS, SPACES, RecordFiles
 from ctxmem_mcp.record_stores import RecordStore, file_orders, open_record_store
 from ctxmem_mcp.record_stores import postgres as postgres_records
 from ctxmem_mcp.record_stores.files import FileRecordStore
@@ -76,6 +77,26 @@ async def test_a_removed_record_is_not_written_back(open_records: Open) -> None:
     await records.remove(SESSIONS, ONE)
     assert not await other.replace(SESSIONS, ONE, {"space_id": "b"})
     assert await records.all(SESSIONS) == []
+
+
+def test_a_record_that_is_removed_between_the_check_and_the_write_is_not_written_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`remove` runs in another thread, and waits for a `replace` that has found the record."""
+    records = RecordFiles(tmp_path, SESSIONS)
+    records.put(ONE, {})
+    remover = Thread(target=records.remove, args=[ONE])
+    rename = Path.replace
+
+    def rename_late(path: Path, target: Path) -> Path:
+        remover.start()
+        remover.join(0.2)  # as long as it waits, the record is there
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "replace", rename_late)
+    assert records.replace(ONE, {"name": "new"})
+    remover.join(60)
+    assert records.all() == []
 
 
 async def test_a_record_is_replaced_and_removed(open_records: Open) -> None:
