@@ -177,7 +177,7 @@ class Project:
         """Returns what the hook adds to a labelled prompt."""
         event = self.event_for(label)
         session_files.purge(self.data, [event["session_id"]])
-        return prompt_recall.text_for(event, self.data)
+        return prompt_recall.text_for(event, self.data)[0]
 
     def event_for(self, label: Label) -> dict[str, Any]:
         """Writes the record and the transcript as they were before a labelled prompt; returns the prompt's event."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,43 @@ def test_quotations_come_alone_if_what_the_recap_left_out_is_turned_off(tmp_path
     context = json.loads(sent.stdout)["hookSpecificOutput"]["additionalContext"]
     assert context.startswith("[ctxmem-mcp recalls] Said earlier in this project")
     assert COLOURS[1] in context
+
+
+def test_an_error_in_the_quotations_loses_nothing_that_the_recap_left_out(tmp_path: Path) -> None:
+    compacted = compacted_after(tmp_path, *COLOURS, *DECISIONS)
+    (compacted.data / "warned").write_text("", "utf-8")
+    sent = send(compacted, prompt="Use the amber of the palette for the headings.")
+    assert "restarts every night" in json.loads(sent.stdout)["hookSpecificOutput"]["additionalContext"]
+    assert sent.stderr.startswith(b"ctxmem-mcp hook: ")
+
+
+LATE_MAIN = """
+import sys
+from ctxmem_mcp.hooks import prompt_recall, session_start
+find = prompt_recall.quotations_for
+def find_late(*given):
+    found = find(*given)
+    session_start.SECONDS_MAX = 0.0
+    return found
+session_start.SECONDS_MAX, prompt_recall.quotations_for = 90.0, find_late
+from ctxmem_mcp.__main__ import main
+sys.exit(main())
+"""
+
+
+def test_what_comes_too_late_is_brought_by_the_next_prompt(tmp_path: Path) -> None:
+    compacted = compacted_after(tmp_path, *COLOURS, *DECISIONS)
+    prompt, budget = "Use the amber of the palette for the headings.", {"CTXMEM_COMPACTION_TOKENS": "500"}
+    late = subprocess.run(
+        [sys.executable, "-c", LATE_MAIN, "hook", "claude-code"],
+        input=compacted.event("UserPromptSubmit", prompt=prompt), capture_output=True, timeout=100, check=True,
+        env=environment(compacted.data, **budget),
+    )  # fmt: skip
+    assert (late.stdout, late.stderr) == (b"", b"")
+    context = json.loads(send(compacted, prompt=prompt, **budget).stdout)["hookSpecificOutput"]["additionalContext"]
+    left_out, _, quoted = context.rpartition("Said earlier in this project")
+    assert "restarts every night" in left_out
+    assert COLOURS[1] in quoted
 
 
 def test_other_sessions_and_sub_agents_get_nothing(compacted: Agent) -> None:

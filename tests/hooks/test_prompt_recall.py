@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +22,7 @@ from ctxmem_mcp.redaction import redact
 from ctxmem_mcp.settings import Settings
 from ctxmem_mcp.text import tokenizer
 from ctxmem_mcp.text.keywords import names_of, terms_of
-from tests.capture.agents import Agent, drain_spool, run
+from tests.capture.agents import COMMAND, Agent, drain_spool, environment, run
 from tests.hooks.test_repeats import files
 
 pytestmark = pytest.mark.anyio
@@ -227,6 +230,32 @@ async def test_a_long_record_stays_within_400_tokens(tmp_path: Path) -> None:
         text = added_to(agent, "The retry queue of the relay loses its journal?")
         assert text
         assert tokenizer.count(text) <= 400
+
+
+async def test_quotations_without_room_are_added_to_later_prompts(tmp_path: Path) -> None:
+    talk = [("user", f"The retry queue of the relay loses its journal, {n} {'日誌隊列 中繼 ' * 60}") for n in range(4)]
+    agent = await talked(tmp_path, OTHERS + talk)
+    await compacted(agent)
+    prompt = "The retry queue of the relay loses its journal?"
+    turns = [turn for _ in range(4) for turn in quoted_turns(added_to(agent, prompt, "s-1"))]
+    assert len(set(turns)) == len(turns) == 4
+
+
+async def test_quotations_that_could_not_be_written_are_added_to_the_next_prompt(tmp_path: Path) -> None:
+    agent = await talked(tmp_path, TALK)
+    event = agent.event("UserPromptSubmit", prompt=PROMPT, session_id="s-2", transcript_path="")
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [*COMMAND, "hook", "claude-code"]
+    ran = await anyio.run_process(command, input=event, stdout=writer, env=environment(agent.data))
+    os.close(writer)
+    assert b"Error" in ran.stderr
+    assert "write-ahead journal" in added_to(agent, PROMPT)
+
+
+def quoted_turns(text: str) -> list[str]:
+    """Returns the ids of the turns that a text quotes."""
+    return re.findall(r"conversation \S+, (t\S+):", text)
 
 
 async def test_forgotten_and_redacted_words_are_in_no_record(tmp_path: Path) -> None:

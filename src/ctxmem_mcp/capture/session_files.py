@@ -41,6 +41,18 @@ def quotation_key(conversation: str, index: int) -> str:
     return f"{conversation}/t{index}"
 
 
+def read_keys(data_dir: str, session_id: str) -> set[str]:
+    """Returns the keys of the lines that a session has had. Raises OSError if they can't be read."""
+    try:
+        file = os.open(_path_of_keys(data_dir, session_id), os.O_RDONLY)
+    except FileNotFoundError:
+        return set()
+    try:
+        return set(os.read(file, _KEYS_BYTES_MAX).decode("utf-8", "replace").split())
+    finally:
+        os.close(file)
+
+
 def note_lines(data_dir: str, session_id: str, keys: Iterable[str]) -> None:
     """Records that a session has had the lines with these keys."""
     file = _open_keys(data_dir, session_id)
@@ -48,6 +60,7 @@ def note_lines(data_dir: str, session_id: str, keys: Iterable[str]) -> None:
         os.write(file, "".join(f"{key}\n" for key in keys).encode())
     finally:
         os.close(file)
+    remove_old(os.path.join(data_dir, WARNED))
 
 
 def take_first_time(data_dir: str, session_id: str, key: str) -> bool:
@@ -64,9 +77,12 @@ def take_first_time(data_dir: str, session_id: str, key: str) -> bool:
 
 
 def _open_keys(data_dir: str, session_id: str) -> int:
-    folder = os.path.join(data_dir, WARNED)
-    create_folder(folder)
-    return os.open(os.path.join(folder, name_of(session_id) or "-"), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    create_folder(os.path.join(data_dir, WARNED))
+    return os.open(_path_of_keys(data_dir, session_id), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+
+
+def _path_of_keys(data_dir: str, session_id: str) -> str:
+    return os.path.join(data_dir, WARNED, name_of(session_id) or "-")
 
 
 def purge(data_dir: str, session_ids: Iterable[str]) -> None:

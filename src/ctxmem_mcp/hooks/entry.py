@@ -16,6 +16,10 @@ from ctxmem_mcp.capture import spool
 from ctxmem_mcp.home_folder import NO_HOME, home_folder
 from ctxmem_mcp.hooks import compactions
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
 # A stdin that stays open is left after so long without anything new.
 READ_SECONDS, _STEP_SECONDS = 2.0, 0.25
 READ_BYTES_MAX = 64 * 1024 * 1024
@@ -73,7 +77,9 @@ def _responds_to_compaction(agent: str, raw: bytes, folder: str) -> bool:
 
     if session_start.note_compaction(agent, raw, folder):
         return True
-    return session_start.respond_after_compaction(agent, raw, folder, lambda: _quotations(agent, raw, folder))
+    return session_start.respond_after_compaction(
+        agent, raw, folder, lambda keys: _quotations(agent, raw, folder, keys)
+    )
 
 
 def _put(folder: str, agent: str, raw: bytes, whole: bool = True) -> None:
@@ -134,14 +140,21 @@ def _recall_for_prompt(agent: str, raw: bytes, folder: str) -> None:
         prompt_recall.respond(name, raw, folder)
 
 
-def _quotations(agent: str, raw: bytes, folder: str) -> str:
-    """Returns the quotations that `_recall_for_prompt` writes."""
+def _quotations(agent: str, raw: bytes, folder: str, quoted: Collection[str]) -> tuple[str, Collection[str]]:
+    """Returns the quotations that `_recall_for_prompt` writes, and their keys. An error in them is reported.
+
+    quoted: the keys of turns that are not quoted again.
+    """
     name = _recalling_event(agent, raw)
     if not name:
-        return ""
+        return "", ()
     from ctxmem_mcp.hooks import prompt_recall
 
-    return prompt_recall.quotations_for(name, raw, folder)
+    try:
+        return prompt_recall.quotations_for(name, raw, folder, quoted)
+    except Exception as error:
+        _report(error)
+        return "", ()
 
 
 def _recalling_event(agent: str, raw: bytes) -> str:

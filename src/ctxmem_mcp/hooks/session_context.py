@@ -74,8 +74,17 @@ def build_response(
         text = asyncio.run(_context(settings, event, seconds * DRAIN_SHARE))
     if not text:
         return None
-    _note_quotations(data_dir, event.session_id, text)
     return _hook_output(event, text)
+
+
+def quoted_keys(response: dict[str, Any]) -> set[str]:
+    """Returns the keys of the turns that a session's context quotes. response: the context, in the agent's format."""
+    fields = response.get("hookSpecificOutput", response)
+    text = "\n".join(value for value in fields.values() if isinstance(value, str))
+    conversation = _OF_CONVERSATION.search(text)
+    if conversation is None:
+        return set()
+    return {session_files.quotation_key(conversation[1], int(index)) for index in _TURN_ID.findall(text)}
 
 
 def add_quotations(response: dict[str, Any] | None, event_name: str, quotations: str) -> dict[str, Any]:
@@ -88,15 +97,6 @@ def add_quotations(response: dict[str, Any] | None, event_name: str, quotations:
     """
     context = response["hookSpecificOutput"]["additionalContext"] + "\n" if response else ""
     return {"hookSpecificOutput": {"hookEventName": event_name, "additionalContext": context + quotations}}
-
-
-def _note_quotations(data_dir: str, session_id: str, text: str) -> None:
-    """Records which turns the session's context quotes, so that no prompt brings them again."""
-    conversation = _OF_CONVERSATION.search(text)
-    if conversation:
-        keys = {session_files.quotation_key(conversation[1], int(index)) for index in _TURN_ID.findall(text)}
-        with suppress(OSError):
-            session_files.note_lines(data_dir, session_id, sorted(keys))
 
 
 async def _context(settings: Settings, event: Event, drain_seconds: float) -> str | None:

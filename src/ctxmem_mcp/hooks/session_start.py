@@ -12,14 +12,17 @@ import gc
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from ctxmem_mcp.agents import info_of
+from ctxmem_mcp.capture import session_files
 from ctxmem_mcp.hooks import compactions
 from ctxmem_mcp.hooks.process_age import process_age
 
 SECONDS_MAX = 5.0
+# Returns quotations for a prompt, none of them of a turn with one of the given keys, and the keys of their turns.
+Quote = Callable[[Collection[str]], tuple[str, Collection[str]]]
 # The context that such a session starts with has the history already, or the user has just cleared it.
 _SOURCES_WITHOUT = ("resume", "fork", "clear")
 
@@ -54,14 +57,15 @@ def note_compaction(agent: str, raw: bytes, data_dir: str) -> bool:
     return True
 
 
-def respond_after_compaction(agent: str, raw: bytes, data_dir: str, quote: Callable[[], str]) -> bool:
+def respond_after_compaction(agent: str, raw: bytes, data_dir: str, quote: Quote) -> bool:
     """Writes what the recap left out to stdout, if the event is the session's first since it was compacted.
 
     Args:
         agent: the agent's id.
         raw: the event as the agent sent it.
         data_dir: the data folder.
-        quote: returns the quotations for the event's prompt, which are added to it; empty if there are none.
+        quote: returns the quotations for the event's prompt, which are added; empty if there are none. It is called
+            with the keys of the turns that are quoted already, and raises nothing.
 
     Returns:
         Whether it is that event.
@@ -70,26 +74,44 @@ def respond_after_compaction(agent: str, raw: bytes, data_dir: str, quote: Calla
     session = str(event.get("session_id"))
     is_main = event.get("hook_event_name") in info_of(agent).recap_events and not event.get("agent_id")
     if is_main and compactions.take(data_dir, session):
-        # Too late now, the next event may bring it.
-        _thread.start_new_thread(_exit_after_time_limit, (lambda: compactions.note(data_dir, session),))
-        _write_context(agent, raw, data_dir, quote, after_compaction=True)
+
+        def note_again() -> None:  # too late now, the next event may bring it
+            compactions.note(data_dir, session)
+
+        _thread.start_new_thread(_exit_after_time_limit, (note_again,))
+        _write_context(agent, raw, data_dir, quote, note_again, after_compaction=True)
         return True
     return False
 
 
 def _write_context(
-    agent: str, raw: bytes, data_dir: str, quote: Callable[[], str] = lambda: "", *, after_compaction: bool = False
+    agent: str,
+    raw: bytes,
+    data_dir: str,
+    quote: Quote = lambda _: ("", ()),
+    if_late: Callable[[], None] = lambda: None,
+    *,
+    after_compaction: bool = False,
 ) -> None:
     gc.disable()  # the process ends before there is much to collect
-    from ctxmem_mcp.hooks.session_context import add_quotations, build_response
+    from ctxmem_mcp.hooks.session_context import add_quotations, build_response, quoted_keys
 
     response = build_response(agent, raw, data_dir, _seconds_left(), after_compaction=after_compaction)
+    event, keys = _fields_of(raw), quoted_keys(response or {})
     # Only now, because the context may have stored turns, and what it quotes is not quoted again.
-    quotations = quote()
+    quotations, more_keys = quote(keys)
     if quotations:
-        response = add_quotations(response, str(_fields_of(raw).get("hook_event_name")), quotations)
-    if response is not None and _seconds_left() > 0:
-        os.write(1, json.dumps(response).encode() + b"\n")
+        response = add_quotations(response, str(event.get("hook_event_name")), quotations)
+    if response is None:
+        return
+    if _seconds_left() <= 0:
+        if_late()
+        return
+    os.write(1, json.dumps(response).encode() + b"\n")
+    # Only what was written is not quoted again. Agents whose prompts get quotations name the session so.
+    session = event.get("session_id")
+    if isinstance(session, str) and (keys := keys.union(more_keys)):
+        session_files.note_lines(data_dir, session, sorted(keys))
 
 
 def _fields_of(raw: bytes) -> dict[str, Any]:
