@@ -18,6 +18,7 @@ from ctxmem_mcp.composition import open_memory
 from ctxmem_mcp.hooks.prompt_likelihood import PromptContext, likelihoods
 from ctxmem_mcp.hooks.prompt_match import Exchange, Prompt, Utterance
 from ctxmem_mcp.hooks.prompt_question import asks_how_things_are
+from ctxmem_mcp.hooks.transcript_tail import read_tail
 from ctxmem_mcp.redaction import redact
 from ctxmem_mcp.settings import Settings
 from ctxmem_mcp.text import tokenizer
@@ -251,6 +252,36 @@ async def test_quotations_that_could_not_be_written_are_added_to_the_next_prompt
     os.close(writer)
     assert b"Error" in ran.stderr
     assert "write-ahead journal" in added_to(agent, PROMPT)
+
+
+@pytest.mark.parametrize("agent_id", ["claude-code", "codex"])
+def test_a_recap_is_neither_a_prompt_nor_new_text(agent_id: str, tmp_path: Path) -> None:
+    recap: Row = {"type": "user", "isCompactSummary": True, "message": {"role": "user", "content": "Recap. " * 9_000}}
+    if agent_id == "codex":
+        recap = {"type": "compacted", "payload": {"message": "Recap. " * 9_000, "replacement_history": []}}
+    path = tmp_path / "s.jsonl"
+    path.write_text(json.dumps(recap) + "\n" + row(1, "user", "Go on.", "s-1") + "\n", "utf-8")
+    tail = read_tail(str(path))
+    assert (tail.is_whole, tail.chars, tail.prompts()) == (True, len("Go on."), 1)
+    assert "Recap." in tail.text
+
+
+@pytest.mark.parametrize(
+    ("content", "count"),
+    [
+        ("<div>Why is this box empty?</div>", 1),
+        ([{"type": "text", "text": "See"}, {"type": "image"}, {"type": "text", "text": "this picture."}], 1),
+        ([{"type": "text", "text": "<system-reminder>a</system-reminder>"}, {"type": "text", "text": "Go on."}], 1),
+        ("<system-reminder>a</system-reminder>", 0),
+        ("[Request interrupted by user]", 0),
+        ([{"type": "tool_result", "tool_use_id": "c1", "content": "ok"}], 0),
+        ("", 0),
+    ],
+)
+def test_prompts_are_the_rows_with_words_of_the_user(content: object, count: int, tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    path.write_text(json.dumps({"type": "user", "message": {"role": "user", "content": content}}) + "\n", "utf-8")
+    assert read_tail(str(path)).prompts() == count
 
 
 def quoted_turns(text: str) -> list[str]:

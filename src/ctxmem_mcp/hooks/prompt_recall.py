@@ -149,7 +149,7 @@ def read_past(event: dict[str, Any], data_dir: str) -> Past | None:
     exchanges = _exchanges(list(spoken_turns.read(data_dir, cwd)), conversation_id_for(session) or "")
     tail = read_tail(str(event.get("transcript_path")))
     # The agent may have written the prompt before it runs the hook, and a prompt matches itself best.
-    tail.spoken = [(role, text) for role, text in tail.spoken if text[:PROMPT_CHARS_MAX].strip() != prompt.strip()]
+    tail.spoken = [one for one in tail.spoken if one.text[:PROMPT_CHARS_MAX].strip() != prompt.strip()]
     return Past(prompt, exchanges, tail, hasher)
 
 
@@ -211,10 +211,11 @@ def _exchanges(turns: Sequence[SpokenTurn], own: str) -> list[Exchange]:
 
 
 def _exchanges_of_context(tail: Tail, hasher: Hasher) -> Iterable[Exchange]:
-    for role, text in tail.spoken:
+    for one in tail.spoken:
         exchange = Exchange(0)
-        words = [hasher(word) for word in terms_of(text[: spoken_turns.CHARS_MAX])]
-        exchange.utterances.append(Utterance(words, {hasher(name) for name in names_of(text)}, role == "user"))
+        words = [hasher(word) for word in terms_of(one.text[: spoken_turns.CHARS_MAX])]
+        names = {hasher(name) for name in names_of(one.text)}
+        exchange.utterances.append(Utterance(words, names, one.role != "assistant"))
         yield exchange
 
 

@@ -14,11 +14,18 @@ if TYPE_CHECKING:
 TAIL_BYTES = 400_000
 _COMPACTIONS = (b"isCompactSummary", b"compact_boundary", b'"type":"compacted"', b'"type": "compacted"')
 # The role of a recap here, whose text is about turns before the context.
-_RECAP = "recap"
-_HOST_ROLES = ("developer", "system", _RECAP)
-# A user's message that begins so is the host's.
-_HOST_STARTS = ("<", "Caveat: ", "[Request interrupted", "[ctxmem-mcp")
+RECAP = "recap"
+_HOST_ROLES = ("developer", "system", RECAP)
 _CONTENT_KEYS = ("text", "content", "output", "thinking", "input", "arguments")
+
+
+class Text:
+    """A text of a context. row: the number of its row; role: its speaker's, RECAP, or empty for a call or a result."""
+
+    __slots__ = ("role", "row", "text")
+
+    def __init__(self, row: int, role: str, text: str) -> None:
+        self.row, self.role, self.text = row, role, text
 
 
 class Tail:
@@ -26,29 +33,27 @@ class Tail:
 
     Attributes:
         text: all of it that was read.
-        spoken: the role and the words of each turn that is no call or result; a recap is the user's.
+        spoken: the texts of users and agents, and the recap.
         chars: the characters of the texts that the host did not write, and of no recap.
         is_whole: whether the texts reach back to the session's start or its last compaction.
-        recaps: the texts of recaps in it.
     """
 
-    __slots__ = ("chars", "is_whole", "recaps", "spoken", "text")
+    __slots__ = ("chars", "is_whole", "spoken", "text")
 
-    def __init__(self, texts: list[tuple[str, str]], is_whole: bool) -> None:
-        self.text = "\n".join(text for _, text in texts)
-        self.spoken = [
-            ("user" if role == _RECAP else role, text) for role, text in texts if role in ("user", "assistant", _RECAP)
-        ]
-        self.chars = sum(len(text) for role, text in texts if role not in _HOST_ROLES)
+    def __init__(self, texts: list[Text], is_whole: bool) -> None:
+        self.text = "\n".join(one.text for one in texts)
+        self.spoken = [one for one in texts if one.role in ("user", "assistant", RECAP)]
+        self.chars = sum(len(one.text) for one in texts if one.role not in _HOST_ROLES)
         self.is_whole = is_whole
-        self.recaps = [text for role, text in texts if role == _RECAP]
 
     def prompts(self) -> int:
-        """Returns how many prompts of the user are in the context."""
-        return sum(
-            role == "user" and text not in self.recaps and not text.lstrip().startswith(_HOST_STARTS)
-            for role, text in self.spoken
-        )
+        """Returns how many prompts of the user are in the context: rows with words of the user."""
+        by_user = [one for one in self.spoken if one.role == "user" and one.text.strip()]
+        if not by_user:
+            return 0
+        from ctxmem_mcp.text.host_text import is_host_text  # takes several milliseconds, and most hooks don't need it
+
+        return len({one.row for one in by_user if not is_host_text(one.text)})
 
 
 def read_tail(path: str) -> Tail:
@@ -61,7 +66,7 @@ def read_tail(path: str) -> Tail:
     except OSError:
         return Tail([], True)
     compacted = max((at for at, row in enumerate(rows) if any(mark in row for mark in _COMPACTIONS)), default=None)
-    texts = [text for row in rows[compacted or 0 :] for text in _texts(row)]
+    texts = [Text(at, *one) for at, row in enumerate(rows[compacted or 0 :]) for one in _texts(row)]
     return Tail(texts, not start or compacted is not None)
 
 
@@ -74,7 +79,8 @@ def _texts(raw: bytes) -> Iterator[tuple[str, str]]:
     message = (row.get("message") or row.get("payload") or row.get("attachment")) if isinstance(row, dict) else None
     if not isinstance(message, dict):
         return
-    role = _RECAP if row.get("isCompactSummary") else str(message.get("role", ""))
+    is_recap = row.get("isCompactSummary") or row.get("type") == "compacted"
+    role = RECAP if is_recap else str(message.get("role", ""))
     content = message.get("content", message.get("output", message.get("message")))
     for block in content if isinstance(content, list) else [content]:
         if isinstance(block, str):
