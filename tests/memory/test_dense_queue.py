@@ -18,7 +18,6 @@ from ctxmem_mcp.memory.dense_queue import DenseQueue
 from ctxmem_mcp.models import NewTurn, Turn
 from ctxmem_mcp.retrieval import query
 from ctxmem_mcp.stores.in_memory import InMemoryStore
-from ctxmem_mcp.stores.records import dense_key
 from ctxmem_mcp.stores.sqlite import SqliteStore
 from ctxmem_mcp.stores.sqlite.conversation_files import FOLDER, file_name
 from ctxmem_mcp.summarizers.extractive import ExtractiveSummarizer
@@ -241,15 +240,14 @@ async def test_a_model_that_refuses_everything_is_not_sent_each_text(monkeypatch
     await memory.close()
 
 
-async def test_a_damaged_vector_stops_no_other_conversation(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_damaged_conversation_stops_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     embedder = WordEmbedder()
     store = SqliteStore(tmp_path, durability="normal")
     plain = Memory(store, ExtractiveSummarizer(), clock=lambda: 1.0)
     for name in "cd":
         await plain.sync(turns(), conversation_id=name)
-    await store.add_dense_vectors("c", await store.dense_generation("c"), {1: embedder.vector("a")})
     with closing(sqlite3.connect(tmp_path / FOLDER / file_name("c"))) as db, db:
-        db.execute("UPDATE extra SET value = x'00' WHERE key = ?", [dense_key(1)])
+        db.execute("UPDATE pieces SET checksum = checksum + 1 WHERE id = 1")
     queue = DenseQueue(store, embedder, chunks_max=1_000, seconds_max=60)
     queue.add("c")
     queue.add("d")
