@@ -389,7 +389,7 @@ import sys, time
 time.sleep(0.3)
 from ctxmem_mcp.hooks import session_context, session_start
 session_start.SECONDS_MAX = float(sys.argv.pop())
-session_context.build_response = lambda *given: {}
+session_context.build_response = lambda *given, **named: {}
 from ctxmem_mcp.__main__ import main
 main()
 """
