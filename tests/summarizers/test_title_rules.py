@@ -124,6 +124,7 @@ def test_the_word_address_before_a_colon_is_left_out_of_a_request() -> None:
         ("Update `GetTranscript` and `GetSessionLog` to use new…", ""),
         ("Change removed one use of checkpoint.ShadowBranchHashLengt…", ""),
         ("Transcript created by test harness doesn't include…", ""),
+        ("`reindex.go` deadlock is real: the feed loop's `select`…", "`reindex.go` deadlock is real"),
         ("Filter `handleAmendCommitMsg` to only sessions whose…", ""),
     ],
 )

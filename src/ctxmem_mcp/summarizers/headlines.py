@@ -112,12 +112,13 @@ _OPEN_END = lazy_regex(
 _QUOTE_IN_WORD = lazy_regex(r"(?<=\w)\"(?=\w)")
 # Where a clause of a title that was cut ends.
 _CLAUSE = lazy_regex(r",? (?:because|when|while|since|so that|whose|which|although) ")
+_SENTENCE_BEFORE_COLON = lazy_regex(r"[^:]{8,40} (?:is|are|was|were) [^:]{4,40}(?=: )")
 # What another word has to follow.
 _OPEN_WORD = lazy_regex(
     r" (?:due|new|same|other|whether|what|what needs|whose|who|how|local|active|full|first|last|only|single|"
     r"existing|some|any|all|no|not|notable|false|more|per|after|before|if|because|its|their|this|these|those|"
     r"our|your|my|and|or|but|is|are|was|were|be|been|being|can|could|will|would|should|must|may|might|shared|"
-    r"async|next|previous|current|default|different|missing|also|then|still|very|long|repeated|old|own|real|"
+    r"async|next|previous|current|default|different|missing|also|then|still|very|long|repeated|old|own|"
     r"actual|specific|whole|entire|over|right|alongside|\w+n't|be \w+ed)\Z|\. [a-z ]+\Z|, (?:\S+ ?){1,2}\Z",
     re.I,
 )
@@ -208,6 +209,8 @@ def without_ellipsis(title: str) -> str:
     last = body.rsplit(" ", 1)[-1]
     is_whole = len(last) <= _LAST_WORD_CHARS and (last[-1:].isalnum() or last[-1:] in '`)"')
     ends = [found.start() for found in _CLAUSE.finditer(body, int(_KEPT_MIN * len(body)))]
+    if sentence := _SENTENCE_BEFORE_COLON.match(body):
+        ends.insert(0, sentence.end())
     for end in [*reversed(ends), *([len(body)] if is_whole else ())]:
         if is_balanced(shorter := body[:end]) and not ends_badly(shorter):
             return shorter
