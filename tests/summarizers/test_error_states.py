@@ -110,3 +110,26 @@ def test_a_prompt_in_quotation_marks_is_read_without_them() -> None:
     texts = [line.text for line in ExtractiveSummarizer().summarize_leaf(rows).highlights]
     assert texts
     assert not any('"' in text for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("output", "error"),
+    [
+        ("Exit code 127\n/bin/bash: line 1: nosuch: command not found", "nosuch: command not found"),
+        (
+            "hi\n/bin/bash: line 1: nosuch: command not found\n<shellId: 0 completed with exit code 127>",
+            "nosuch: command",
+        ),
+        ("Process exited with code 127\nnosuch: command not found", "nosuch: command not found"),
+        ("one row is left over\n<shellId: 4 completed with exit code 2>", "Exit code 2: one row is left over"),
+    ],
+    ids=["Claude Code", "Copilot CLI", "Codex", "no known form"],
+)
+def test_a_failed_command_is_an_error_in_the_form_of_each_agent(output: str, error: str) -> None:
+    summary = summarize(*run(1, "nosuch --all", output))
+    assert [error in line.text for line in summary.highlights if line.kind == "error"] == [True]
+
+
+def test_a_command_of_copilot_cli_that_succeeds_is_no_error() -> None:
+    summary = summarize(*run(1, "make it", "0 rows are left over\n<shellId: 0 completed with exit code 0>"))
+    assert [line for line in summary.highlights if line.kind == "error"] == []

@@ -51,9 +51,11 @@ _ERROR_MESSAGE = lazy_regex(
 _EXIT_CODE = lazy_regex(
     r"^(?:Exit code|exit status|Command failed with exit code|Process exited with code) ([1-9]\d*)\b.*"
 )
+# Copilot CLI states it after the output.
+_EXIT_CODE_AT_END = lazy_regex(r"<shellId: \S{1,40} completed with exit code ([1-9]\d*)>\s*\Z")
 _FAILURE_SIGN = lazy_regex(
-    r"^Exit code [1-9]|\bFAIL|\b[Ee]rror|ERROR|[1-9]\d* (?:issues|failed|errors|problems)|panic:|fatal:|undefined|"
-    r"cannot |unused|expected|declared and not used",
+    r"^(?:Exit code|Process exited with code|<shellId: \S{1,40} completed with exit code) [1-9]|\bFAIL|\b[Ee]rror|ERROR|"
+    r"[1-9]\d* (?:issues|failed|errors|problems)|panic:|fatal:|undefined|cannot |unused|expected|declared and not used",
     re.M,
 )
 _TOOL_REFUSAL = lazy_regex(r"\A\s*(?:<tool_use_error>|Error\b|error:|\w+Error: )(.{0,400})", re.S)
@@ -206,12 +208,15 @@ def _distinct_errors(errors: Iterable[ErrorLine]) -> list[ErrorLine]:
 
 
 def _exit_error(index: int, content: str) -> tuple[ErrorLine, ...]:
-    found = _EXIT_CODE.match(content[:200])
-    if not found:
+    if found := _EXIT_CODE.match(content[:200]):
+        rest = [line for line in content[found.end() : found.end() + 2_000].split("\n") if line.strip()]
+        line = _clean_line(rest[0]) if rest else ""
+    elif found := _EXIT_CODE_AT_END.search(content[-200:]):
+        before = content[-2_000:].rpartition("<shellId: ")[0].strip()
+        line = _clean_line(before.rpartition("\n")[2])
+    else:
         return ()
-    rest = [line for line in content[found.end() : found.end() + 2_000].split("\n") if line.strip()]
-    first = _clean_line(rest[0]) if rest else ""
-    return (ErrorLine(index, f"Exit code {found[1]}: {first}" if first else f"Exit code {found[1]}"),)
+    return (ErrorLine(index, f"Exit code {found[1]}: {line}" if line else f"Exit code {found[1]}"),)
 
 
 def _success_line(text: str) -> str:
