@@ -54,8 +54,9 @@ _EXIT_CODE = lazy_regex(
 # Copilot CLI states it after the output.
 _EXIT_CODE_AT_END = lazy_regex(r"<shellId: \S{1,40} completed with exit code ([1-9]\d*)>\s*\Z")
 _FAILURE_SIGN = lazy_regex(
-    r"^(?:Exit code|Process exited with code|<shellId: \S{1,40} completed with exit code) [1-9]|\bFAIL|\b[Ee]rror|ERROR|"
-    r"[1-9]\d* (?:issues|failed|errors|problems)|panic:|fatal:|undefined|cannot |unused|expected|declared and not used",
+    r"^(?:Exit code|Process exited with code|<shellId: \S{1,40} completed with exit code) [1-9]|\bFAIL|\b[Ee]rror|"
+    r"ERROR|[1-9]\d* (?:issues|failed|errors|problems)|panic:|fatal:|undefined|cannot |unused|expected|"
+    r"declared and not used",
     re.M,
 )
 _TOOL_REFUSAL = lazy_regex(r"\A\s*(?:<tool_use_error>|Error\b|error:|\w+Error: )(.{0,400})", re.S)
