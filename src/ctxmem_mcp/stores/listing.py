@@ -46,9 +46,16 @@ def last_happened(state: State, last_turns: Iterable[tuple[object, object]]) -> 
 
 # So much of the agent's last words is listed.
 ENDED_CHARS = 160
+# Bold text, and before it code: globs, powers and keyword arguments have asterisks too.
+_BOLD = lazy_regex(
+    r"(?s)```.*?(?:```|\Z)|`[^`\n]+`|"
+    r"(?<![A-Za-z0-9_/*])(?P<mark>\*{2,3})(?![\s/*])"
+    r"(?P<text>(?:(?!\*\*|\n\n|`).|`[^`\n]+`)+)"
+    r"(?<![\s/])(?P=mark)(?![A-Za-z0-9_/*])"
+)
 # On one line a heading needs a colon; rules, quotes and emphasis mean nothing.
 _HEADING = lazy_regex(r"(?m)^#{1,6}[ \t]+(.*?[^\s.:!?*_])[*_ \t]*$")
-_MARKS = lazy_regex(r"(?m)^[ \t]*(?:[-*_]{3,}[ \t]*$|>[ \t]|#{1,6}[ \t])|\*\*")
+_MARKS = lazy_regex(r"(?m)^[ \t]*(?:[-*_]{3,}[ \t]*$|>[ \t]|#{1,6}[ \t])")
 
 
 def find_last_words(last_turns: Iterable[Turn]) -> Turn | None:
@@ -59,7 +66,8 @@ def find_last_words(last_turns: Iterable[Turn]) -> Turn | None:
 def shorten_ending(text: str) -> str:
     """Returns the beginning of the agent's last words on one line without Markdown's marks, to the end of a sentence if
     one ends in time."""
-    plain = _MARKS.sub("", _HEADING.sub(r"\1: ", shown_text(text[: 4 * ENDED_CHARS])))
+    plain = _BOLD.sub(lambda match: match["text"] or match[0], shown_text(text[: 4 * ENDED_CHARS]))
+    plain = _MARKS.sub("", _HEADING.sub(r"\1: ", plain))
     line = " ".join(plain.split())
     if len(line) <= ENDED_CHARS:
         return line
