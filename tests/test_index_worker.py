@@ -16,6 +16,7 @@ from ctxmem_mcp.index_worker import finish_index, index_repeatedly
 from ctxmem_mcp.memory import Memory, global_search
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.stores.sqlite import SqliteStore
+from ctxmem_mcp.stores.sqlite.conversation_files import file_name
 from ctxmem_mcp.stores.testing.builders import NOW
 from tests.stores.samples import memory_over
 
@@ -53,6 +54,30 @@ async def test_a_server_indexes_in_the_background_what_was_stored(memory: Memory
     assert len((await memory.search("zeppelin", limit=100)).hits) == CONVERSATIONS - 1
 
 
+async def test_one_slice_reads_one_file_if_the_time_is_up_then(memory: Memory, tmp_path: Path) -> None:
+    """Between two files appends and searches get the catalog's lock and its thread."""
+    for number in range(1, 4):
+        assert await memory.index_for_search(1e-9) == CONVERSATIONS - number
+        assert indexed(tmp_path) == number
+
+
+async def test_files_that_can_not_be_indexed_are_read_once_and_hold_up_no_others(
+    memory: Memory, tmp_path: Path
+) -> None:
+    newest = [f"c{number}" for number in range(CONVERSATIONS - 8, CONVERSATIONS)]
+    for conversation_id in newest:
+        with closing(sqlite3.connect(tmp_path / "conversations" / file_name(conversation_id))) as db:
+            db.execute("DROP TABLE waiting")
+            db.commit()
+    assert len((await memory.conversations(limit=100)).conversations) == CONVERSATIONS
+    with anyio.fail_after(60):
+        while await memory.index_for_search(1e-9):
+            pass
+    assert indexed(tmp_path) == CONVERSATIONS - len(newest)
+    found = await memory.search("zeppelin", limit=100)
+    assert (len(found), found.not_indexed) == (CONVERSATIONS - len(newest), 0)
+
+
 async def test_an_import_reports_how_much_is_indexed(memory: Memory, tmp_path: Path) -> None:
     reports: list[tuple[int, int]] = []
     await finish_index(memory, lambda done, total: reports.append((done, total)))
@@ -68,9 +93,9 @@ async def test_a_search_says_how_many_conversations_are_not_indexed_yet(
     for name, value in (("UPDATE_SECONDS", -1.0), ("BEHIND_SECONDS", -1.0), ("CONVERSATIONS_READ", 5)):
         monkeypatch.setattr(global_search, name, value)
     found = await memory.search("zeppelin", limit=100)
-    assert (found.searched, found.conversations, found.waiting) == (5, CONVERSATIONS, CONVERSATIONS - 5)
+    assert (found.searched, found.conversations, found.not_indexed) == (5, CONVERSATIONS, CONVERSATIONS - 5)
     output.print_searched(found)
     assert "5 of 20 conversations searched; 15 are not indexed yet." in capsys.readouterr().err
     monkeypatch.undo()
     found = await memory.search("zeppelin", limit=100)
-    assert (found.searched, found.waiting) == (CONVERSATIONS, 0)
+    assert (found.searched, found.not_indexed) == (CONVERSATIONS, 0)

@@ -73,7 +73,7 @@ class MemorySearches(MemoryReads):
         """Brings the index over all conversations up to date, for at most so many seconds.
 
         Returns:
-            How many conversations it does not have yet, with those that are too large for it.
+            How many conversations it does not have yet, without those that it can't have: too large or unreadable.
         """
         if not isinstance(self._store, IndexedStore):
             return 0

@@ -160,9 +160,11 @@ class BlockHits:
         places: For each term, its blocks, as (number of the conversation) << BLOCK_BITS | (id of its first chunk).
         ids: The conversation of each number, the most recently active first.
         blocks: How many blocks there are.
-        behind: The conversations that are not in it, or not up to date, most recently active first.
-        conversations: How many conversations there are, with those.
+        behind: The conversations that are not in it yet, or not up to date, most recently active first.
+        conversations: How many conversations there are, with those and `left_out`.
         unreadable: The files that can't be read, each with the reason.
+        left_out: The conversations that can't be in it as they are, because they are too large or can't be read, most
+            recently active first.
     """
 
     places: Mapping[str, Sequence[int]]
@@ -171,6 +173,7 @@ class BlockHits:
     behind: Sequence[str]
     conversations: int
     unreadable: Mapping[str, str] = field(default_factory=dict)
+    left_out: Sequence[str] = ()
 
 
 # A block is so many chunks, the first of which has an id 1 + a multiple of their number.

@@ -41,6 +41,17 @@ class ListedFile(NamedTuple):
     info: ConversationInfo
 
 
+class LeftOutFile(NamedTuple):
+    """A file that can't be in the index over all conversations: its conversation is too large, or it can't be read.
+
+    fingerprint: The file's when it was read.
+    read_again: When it is tried again if it does not change before, in seconds of the monotonic clock.
+    """
+
+    fingerprint: str
+    read_again: float
+
+
 class _Numbered(NamedTuple):
     """What `CatalogContents.numbered` returned, and as of what: it holds from `since` until `until`."""
 
@@ -71,6 +82,8 @@ class CatalogContents:
         self._listed: tuple[tuple[int, int, int], list[ListedFile]] | None = None
         # The fingerprints that the index agrees with, and the index's state at that time.
         self._indexed: tuple[Mapping[str, str], Mapping[str, IndexedFile], int] | None = None
+        # Files that can't be in it, by name. As of the last time that it was brought up to date.
+        self.left_out: dict[str, LeftOutFile] = {}
         self._numbered: _Numbered | None = None
         # The conversations with turns that are not indexed, and the catalog's state at that time.
         self._unindexed: tuple[tuple[int, int, int], list[str]] | None = None
@@ -197,12 +210,15 @@ class CatalogContents:
         return id(db), version, self._changes
 
     def is_indexed(self, seen: Mapping[str, str]) -> bool:
-        """Whether nothing has changed since all files were in the index. seen: what the last refresh returned."""
+        """Whether nothing has changed since all files that can be were in the index.
+
+        seen: What the last refresh returned.
+        """
         (files, additions), known = self.index.state, self._indexed
         return known is not None and known[0] is seen and known[1] is files and known[2] == additions
 
     def note_indexed(self, seen: Mapping[str, str]) -> None:
-        """Records that all files are in the index."""
+        """Records that all files that can be are in the index."""
         self._indexed = (seen, *self.index.state)
 
     def numbered(self, db: sqlite3.Connection, now: float) -> tuple[Mapping[int, str], int]:
