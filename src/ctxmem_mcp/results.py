@@ -222,14 +222,14 @@ class SearchResult(Sequence[Hit]):
         searched: how many conversations were searched.
         conversations: how many there are, without the unreadable ones. If there are more, the search ran out of time.
         unreadable: what could not be searched, by conversation or file; each with the reason.
-        waiting: how many were not searched because the index over all conversations does not have them yet.
+        not_indexed: how many were not searched because the index over all conversations does not have them yet.
     """
 
     hits: list[Hit]
     searched: int = 1
     conversations: int = 1
     unreadable: dict[str, str] = field(default_factory=dict)
-    waiting: int = 0
+    not_indexed: int = 0
 
     @overload
     def __getitem__(self, at: int) -> Hit: ...

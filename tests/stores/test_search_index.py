@@ -87,6 +87,24 @@ async def test_a_conversation_too_large_for_the_index_is_found_all_the_same(
     await store(memory, "c1", *[f"The zeppelin leaks, number {i}." for i in range(10)])
     await store(memory, "c2", "The zeppelin flies.")
     assert set(await found(memory, "zeppelin")) == {"c1", "c2"}
+    assert await memory.index_for_search(60.0) == 0, "no later search indexes it"
+    assert (await memory.search("zeppelin")).not_indexed == 0
+
+
+async def test_a_conversation_too_large_for_the_index_adds_only_its_own_languages(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(search_index, "CHUNKS_READ_MAX", 5)
+    await store(memory, "c1", *[f"The zeppelin leaks, number {i}." for i in range(10)])
+    await store(memory, "c2", "The zeppelin flies.")
+    other = SqliteStore(tmp_path, durability="normal")
+    try:
+        assert list(await global_search.find_languages(other, NOW)) == []
+        german = "Das Luftschiff verliert Gas, und wir wissen noch nicht, warum das so ist."
+        await store(memory, "c3", *[f"{german} Nummer {i}." for i in range(10)])
+        assert list(await global_search.find_languages(other, NOW)) == ["de"]
+    finally:
+        await other.close()
 
 
 async def test_forgetting_one_conversation_leaves_the_others_to_be_found(

@@ -170,8 +170,8 @@ def print_searched(result: SearchResult) -> None:
         write(f"{counted(result.conversations, 'conversation')} searched.", sys.stderr)
         return
     searched = f"{result.searched:,} of {counted(result.conversations, 'conversation')} searched"
-    if result.waiting:
-        why = f"{result.waiting:,} are not indexed yet. A running server indexes them; so does each further search."
+    if result.not_indexed:
+        why = f"{result.not_indexed:,} are not indexed yet. A running server indexes them; so does each further search."
         write(f"{searched}; {why}", sys.stderr)
         return
     write(f"{searched} in the time that a search may take. Use rarer words, or --conversation ID.", sys.stderr)

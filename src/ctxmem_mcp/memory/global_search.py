@@ -53,14 +53,14 @@ class Matches:
         looked_at: How many conversations were looked at.
         conversations: How many there are.
         unreadable: Files that can't be read, each with the reason.
-        waiting: How many were not looked at because the index over all does not have them yet.
+        not_indexed: How many were not looked at because the index over all does not have them yet.
     """
 
     scores: Mapping[str, float]
     looked_at: int
     conversations: int
     unreadable: Mapping[str, str] = field(default_factory=dict)
-    waiting: int = 0
+    not_indexed: int = 0
 
 
 async def find_languages(store: Store, now: float, *, listed: bool = False) -> Sequence[str]:
@@ -74,12 +74,20 @@ async def find_languages(store: Store, now: float, *, listed: bool = False) -> S
         listed: The caller has listed the conversations just now.
 
     Returns:
-        The languages besides English that turns are in; all if the index is not up to date, or there is none.
+        The languages besides English that turns are in; all if the index is not up to date, lacks more than
+        CONVERSATIONS_READ conversations, or there is none.
     """
     if not isinstance(store, IndexedStore):
         return list(LANGUAGE_TERMS)
-    hits = await store.find_blocks(list(LANGUAGE_TERMS.values()), now, UPDATE_SECONDS, listed=listed)
-    return [language for language, mark in LANGUAGE_TERMS.items() if hits.behind or mark in hits.places]
+    marks = list(LANGUAGE_TERMS.values())
+    hits = await store.find_blocks(marks, now, UPDATE_SECONDS, listed=listed)
+    if hits.behind or len(hits.left_out) > CONVERSATIONS_READ:
+        return list(LANGUAGE_TERMS)
+    found = set(hits.places)
+    if hits.left_out:
+        counts = await store.term_counts(hits.left_out, [mark for mark in marks if mark not in found])
+        found.update(mark for those in counts.values() for mark in those or ())
+    return [language for language, mark in LANGUAGE_TERMS.items() if mark in found]
 
 
 async def match_conversations(
@@ -98,26 +106,26 @@ async def match_conversations(
         now: Seconds since 1970.
         monotonic: Returns seconds that only ever increase.
     """
-    is_indexed = bool(forms) and isinstance(store, IndexedStore)
-    until = monotonic() + (BEHIND_SECONDS if is_indexed else SECONDS_MAX)
+    until = monotonic() + (BEHIND_SECONDS if forms and isinstance(store, IndexedStore) else SECONDS_MAX)
     scores: dict[str, float] = {}
+    late = 0
     unreadable: Mapping[str, str] = {}
     if forms and isinstance(store, IndexedStore):
         all_forms = list(dict.fromkeys(form for those in forms.values() for form in those))
         hits = await store.find_blocks(all_forms, now, 0.0, listed=True)
         scores, unreadable = conversation_scores(forms, hits), hits.unreadable
-        if conversation_ids is None:
-            others, total = hits.behind, hits.conversations
-        else:
-            wanted, behind = set(conversation_ids), set(hits.behind)
+        left_out, behind, total = list(hits.left_out), list(hits.behind), hits.conversations
+        if conversation_ids is not None:
+            wanted, total = set(conversation_ids), len(conversation_ids)
             scores = {one: score for one, score in scores.items() if one in wanted}
-            others, total = [one for one in conversation_ids if one in behind], len(conversation_ids)
+            left_out, behind = ([one for one in those if one in wanted] for those in (left_out, behind))
+        others, late = left_out + behind, len(behind)  # those that no index will have first
     else:
-        others = conversation_ids or ()
+        others = list(conversation_ids or ())
         total = len(others)
     shares, unmatched = await _matching(store, others, forms, lambda: monotonic() > until)
-    waiting = len(others) - len(shares) - unmatched
-    return Matches({**scores, **shares}, total - waiting, total, unreadable, waiting if is_indexed else 0)
+    unread = len(others) - len(shares) - unmatched
+    return Matches({**scores, **shares}, total - unread, total, unreadable, min(unread, late))
 
 
 async def search_everything(
@@ -171,7 +179,7 @@ async def search_everything(
     copies = Counter(turn.turn_id for turns in found.values() for turn in turns)
     read = [hits[place] for place in _best_places(found, matches.scores, limit) if place in hits]
     found_hits = [replace(hit, conversations=copies[hit.turn_id]) for hit in read]
-    return SearchResult(found_hits, searched, total, unreadable, matches.waiting)
+    return SearchResult(found_hits, searched, total, unreadable, matches.not_indexed)
 
 
 def _best_places(
