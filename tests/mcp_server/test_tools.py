@@ -19,7 +19,7 @@ from ctxmem_mcp.errors import UnknownConversation
 from ctxmem_mcp.mcp_server import server, tool_arguments
 from ctxmem_mcp.mcp_server.lazy_memory import LazyMemory
 from ctxmem_mcp.mcp_server.tools import TOOLS
-from ctxmem_mcp.memory import Memory, id_resolver
+from ctxmem_mcp.memory import Memory, global_search, id_resolver
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.results import View
 from ctxmem_mcp.settings import Settings
@@ -310,11 +310,23 @@ async def test_search_finds_a_turn_and_states_its_tokens(call: Caller) -> None:
     assert "E4711" in found["hits"][0]["snippet"]
     assert found["hits"][0]["tokens"] > 0
     everywhere = await call.record("search_turns", query="E4711")
+    assert (everywhere["searched"], everywhere["not_indexed"]) == (2, 0)
     assert {hit["conversation_id"] for hit in everywhere["hits"]} == {"c", "other"}
     for hit in everywhere["hits"]:
         where = {"conversation_id": hit["conversation_id"], "node_id": hit["turn_id"]}
         assert "E4711" in (await call.text("expand_node", **where))[1]
     assert (await call.record("search_turns", query="E4711", conversation_id="c", role="tool"))["hits"] == []
+
+
+async def test_a_search_of_everything_states_how_many_conversations_are_not_indexed(
+    call: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("UPDATE_SECONDS", -1.0), ("BEHIND_SECONDS", -1.0), ("CONVERSATIONS_READ", 1)):
+        monkeypatch.setattr(global_search, name, value)
+    for number in range(3):
+        await call.append("the flux capacitor reports E4711", conversation_id=f"c{number}")
+    found = await call.record("search_turns", query="E4711")
+    assert (found["searched"], found["conversations"], found["not_indexed"]) == (1, 3, 2)
 
 
 async def test_reverting_keeps_what_followed_and_can_be_undone(call: Caller) -> None:
