@@ -19,7 +19,7 @@ from ctxmem_mcp.memory.expiry import ANY_TIME
 from ctxmem_mcp.stores.base import Store
 
 # The key of the extra that holds the note.
-WAITING = "waiting"
+WAITING = "commit_waiter"
 # A writer leaves a note after every so many failures.
 FAILURES = 3
 # A writer looks for a note once in so many seconds, so that appends in a row cost no read each.
