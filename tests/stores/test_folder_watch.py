@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import anyio
@@ -13,7 +16,7 @@ import pytest
 from ctxmem_mcp.memory import Memory
 from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.stores.sqlite import SqliteStore, catalog_contents, folder_watch
-from ctxmem_mcp.stores.sqlite.conversation_files import fingerprints
+from ctxmem_mcp.stores.sqlite.conversation_files import file_name, fingerprints
 from ctxmem_mcp.stores.testing.builders import NOW
 from tests.stores.samples import memory_over
 
@@ -87,7 +90,7 @@ async def test_a_change_that_was_not_noted_is_noticed_later(
 ) -> None:
     await settle(memory, scans)
     with monkeypatch.context() as patch:  # as by a process that is killed after its commit
-        patch.setattr("ctxmem_mcp.stores.sqlite.open_files.note_change", lambda _: None)
+        patch.setattr(catalog_contents, "note_change", lambda _: True)
         await memory.append(NewTurn("user", "again"), conversation_id="c1")
     monkeypatch.setattr(folder_watch, "RESCAN_SECONDS", -1.0)
     assert await listed(memory) == {"c0": 1, "c1": 2, "c2": 1}
@@ -98,3 +101,39 @@ async def test_a_deleted_catalog_is_created_again(memory: Memory, scans: list[in
     (tmp_path / "data" / "catalog.db").unlink()
     await memory.append(NewTurn("user", "again"), conversation_id="c0")
     assert await listed(memory) == {"c0": 2, "c1": 1, "c2": 1}
+
+
+async def test_the_own_change_is_noticed_if_the_catalog_is_of_another_user(
+    memory: Memory, scans: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await settle(memory, scans)
+
+    def refuse(path: Path, **_: object) -> None:
+        raise PermissionError(1, "Operation not permitted", str(path))
+
+    monkeypatch.setattr(os, "utime", refuse)
+    await memory.append(NewTurn("user", "again"), conversation_id="c1")
+    assert await listed(memory) == {"c0": 1, "c1": 2, "c2": 1}
+
+
+async def test_a_change_is_noted_after_the_commit_also_if_its_caller_is_cancelled(
+    memory: Memory, scans: list[int], tmp_path: Path
+) -> None:
+    store = SqliteStore(tmp_path / "data", durability="normal")
+    file = tmp_path / "data" / "conversations" / file_name("c1")
+    try:
+        await store.set_extra("c1", "key", b"first", NOW)
+        with closing(sqlite3.connect(file, isolation_level=None)) as db:
+            db.execute("BEGIN IMMEDIATE")  # the commit waits for it on its thread
+            task = asyncio.create_task(store.set_extra("c1", "key", b"second", NOW))
+            await anyio.sleep(0.1)
+            task.cancel()
+            await anyio.sleep(0.01)
+            await settle(memory, scans)
+            db.execute("ROLLBACK")
+        await asyncio.gather(task, return_exceptions=True)
+        assert await store.extra("c1", "key") == b"second"
+        await listed(memory)
+        assert scans
+    finally:
+        await store.close()

@@ -31,7 +31,6 @@ from ctxmem_mcp.stores.sqlite.connection import (
 )
 from ctxmem_mcp.stores.sqlite.conversation_files import FOLDER, data_dir_error, inode_of
 from ctxmem_mcp.stores.sqlite.file_open import catalog_lock, check_writable
-from ctxmem_mcp.stores.sqlite.folder_watch import note_change
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +49,7 @@ class Catalog(CatalogContents):
 
     def __init__(self, data_dir: Path) -> None:
         data_dir = Path(os.path.realpath(data_dir))
-        self.path = data_dir / "catalog.db"
-        super().__init__(data_dir / FOLDER, self.path)
+        super().__init__(data_dir / FOLDER, data_dir / "catalog.db")
         self._connection: Connection | None = None
         self._in_memory: Connection | None = None
         self._inode: int | None = None
@@ -103,7 +101,7 @@ class Catalog(CatalogContents):
                 try:
                     return work(db)
                 finally:
-                    note_change(self.path)
+                    self.note_change()
 
         for _ in range(_ATTEMPTS_MAX):
             try:

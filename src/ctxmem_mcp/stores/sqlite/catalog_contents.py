@@ -20,7 +20,7 @@ from ctxmem_mcp.stores.sqlite.connection import (
 )
 from ctxmem_mcp.stores.sqlite.conversation_files import SUFFIX, file_name, fingerprints
 from ctxmem_mcp.stores.sqlite.file_open import open_read_only
-from ctxmem_mcp.stores.sqlite.folder_watch import FolderWatch
+from ctxmem_mcp.stores.sqlite.folder_watch import FolderWatch, note_change
 from ctxmem_mcp.stores.sqlite.search_index import FILE, IndexedFile, SearchIndex
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class CatalogContents:
 
     def __init__(self, folder: Path, path: Path) -> None:
         """folder: that of the conversations. path: the catalog's."""
-        self.folder = folder
+        self.folder, self.path = folder, path
         self._watch = FolderWatch(folder, path)
         self.index = SearchIndex(folder.parent / FILE)
         # The conversations' files that can't be read, each with the reason. As of the last refresh.
@@ -89,6 +89,11 @@ class CatalogContents:
         self._unindexed: tuple[tuple[int, int, int], list[str]] | None = None
         # As of which of its states the catalog agrees with the fingerprints of the last refresh.
         self._current: tuple[int, int, int] | None = None
+
+    def note_change(self) -> None:
+        """Tells all processes that a conversation's file has changed; this one in any case. Any thread may call it."""
+        if not note_change(self.path):
+            self._watch.forget()
 
     def forget_reads(self) -> None:
         """Drops what was read with a connection that is closed now."""

@@ -6,7 +6,6 @@ microseconds. The catalog's content is not touched. Files that other programs ad
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections.abc import Iterable, Set
@@ -22,11 +21,18 @@ RESCAN_SECONDS = 30.0
 _COARSE_NS, _PASSED_NS = 1_000_000, 2_500_000_000
 
 
-def note_change(catalog: Path) -> None:
-    """Tells all processes that a conversation's file has changed."""
+def note_change(catalog: Path) -> bool:
+    """Tells all processes that a conversation's file has changed.
+
+    Returns:
+        Whether they notice now. If the catalog is missing or not ours, the change is noticed within RESCAN_SECONDS.
+    """
     now = time.time_ns()
-    with contextlib.suppress(OSError):  # without a catalog, or one that is ours to write, the files are read again
+    try:
         os.utime(catalog, ns=(now, now))
+    except OSError:
+        return False
+    return True
 
 
 class _Known(NamedTuple):
@@ -71,7 +77,8 @@ class FolderWatch:
         # Mostly a side file that came or went: SQLite creates them when it opens a file.
         if _conversations(os.listdir(self._folder)) != known.names:
             return False
-        self._known = known._replace(changed=changed)
+        if self._known is known:  # no other thread has called `forget`
+            self._known = known._replace(changed=changed)
         return True
 
     def forget(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -18,7 +19,7 @@ from typing import TypeVar
 import anyio
 
 from ctxmem_mcp.cancellation import run_to_completion
-from ctxmem_mcp.errors import BrokenHistory, DamagedConversation, StoreReadOnly, UnknownConversation
+from ctxmem_mcp.errors import BrokenHistory, CtxmemError, DamagedConversation, StoreReadOnly, UnknownConversation
 from ctxmem_mcp.stores.sqlite import queries
 from ctxmem_mcp.stores.sqlite.catalog import Catalog
 from ctxmem_mcp.stores.sqlite.compression import TextCompression
@@ -32,7 +33,6 @@ from ctxmem_mcp.stores.sqlite.file_open import (
     open_image,
     release,
 )
-from ctxmem_mcp.stores.sqlite.folder_watch import note_change
 from ctxmem_mcp.stores.sqlite.image import FileState, file_state
 from ctxmem_mcp.stores.sqlite.schema import migrate
 from ctxmem_mcp.stores.sqlite.term_index import TermCache
@@ -126,10 +126,15 @@ class OpenFiles:
             file.users += 1
             try:
                 yield file
+            except asyncio.CancelledError:
+                if write:  # the thread may commit only now
+                    with contextlib.suppress(CtxmemError):
+                        await run_to_completion(file.connection.run(lambda _: None))
+                raise
             finally:
                 file.users -= 1
                 if write:
-                    note_change(self._catalog.path)
+                    self._catalog.note_change()
         except BrokenHistory as error:
             raise DamagedConversation(conversation_id, error.message) from error
 
