@@ -360,8 +360,8 @@ async def _store_events_of(memory: Memory, data_dir: Path, conversation_id: str)
 
 
 async def _index(memory: Memory) -> None:
-    """Indexes what a killed process has stored only; later, for one that is running may be about to do it. Then keeps
-    the index over all conversations up to date."""
+    """Indexes turns that a killed process stored but did not index. Waits first: a running process may be about to
+    index them. Then keeps the index over all conversations up to date."""
     await asyncio.sleep(INDEX_SECONDS)
     try:
         await memory.index_all()

@@ -96,7 +96,8 @@ class ReadCaches:
         return cache
 
     def _make_room(self) -> None:
-        """Drops of the conversations that are read beside others those read longest ago, if they are large together."""
+        """Drops the least recently read of these conversations until together they have at most ENTRIES_CACHED_OF_MANY
+        entries."""
         sizes = {one: sum(map(len, self._of_many[one].parts)) for one in list(self._of_many)}
         total = sum(sizes.values())
         for one, size in sizes.items():
