@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
@@ -17,8 +18,13 @@ from tests.stores.locations import new_location, open_store
 pytestmark = pytest.mark.anyio
 
 
-async def stored_conversation(store: Store) -> None:
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    """Opens a store with the conversation "c"."""
+    store = open_store(str(tmp_path))
     await Memory(store, ExtractiveSummarizer()).append(NewTurn("user", "first"), conversation_id="c")
+    yield store
+    await store.close()
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
@@ -46,9 +52,7 @@ async def test_a_writer_pauses_until_the_one_that_waits_has_committed(kind: str,
     await other.close()
 
 
-async def test_a_note_is_left_after_some_failures_only(tmp_path: Path) -> None:
-    store = open_store(str(tmp_path))
-    await stored_conversation(store)
+async def test_a_note_is_left_after_some_failures_only(store: Store) -> None:
     notes = WaitingNotes(store)
     for failures in range(1, FAILURES):
         await notes.leave("c", failures)
@@ -57,17 +61,13 @@ async def test_a_note_is_left_after_some_failures_only(tmp_path: Path) -> None:
     assert await store.extra("c", WAITING) is not None
 
 
-async def test_the_note_of_a_killed_process_is_removed(tmp_path: Path) -> None:
-    store = open_store(str(tmp_path))
-    await stored_conversation(store)
+async def test_the_note_of_a_killed_process_is_removed(store: Store) -> None:
     await WaitingNotes(store).leave("c", FAILURES)
     await WaitingNotes(store).give_way("c")
     assert await store.extra("c", WAITING) is None
 
 
-async def test_a_newer_note_stays_when_an_older_one_is_removed(tmp_path: Path) -> None:
-    store = open_store(str(tmp_path))
-    await stored_conversation(store)
+async def test_a_newer_note_stays_when_an_older_one_is_removed(store: Store) -> None:
     older, newer = WaitingNotes(store), WaitingNotes(store)
     await older.leave("c", FAILURES)
     await newer.leave("c", FAILURES)
@@ -77,8 +77,8 @@ async def test_a_newer_note_stays_when_an_older_one_is_removed(tmp_path: Path) -
     assert await store.extra("c", WAITING) is None
 
 
-async def test_a_conversation_that_is_not_stored_has_no_note(tmp_path: Path) -> None:
-    notes = WaitingNotes(open_store(str(tmp_path)))
+async def test_a_conversation_that_is_not_stored_has_no_note(store: Store) -> None:
+    notes = WaitingNotes(store)
     await notes.leave("none", FAILURES)
     await notes.give_way("none")
     await notes.remove_own("none")
