@@ -13,12 +13,13 @@ from typing import Any
 
 from ctxmem_mcp import tree
 from ctxmem_mcp.memory.commit_builder import TOPIC_CHARS, host_spans, language_of
-from ctxmem_mcp.memory.retrieve import LANGUAGES_WITH_VECTORS, merge_forms
+from ctxmem_mcp.memory.retrieve import LANGUAGES_WITH_VECTORS
 from ctxmem_mcp.models import NewTurn, Turn, parse_iso
 from ctxmem_mcp.retrieval import compounds
 from ctxmem_mcp.retrieval import query as queries
 from ctxmem_mcp.retrieval.compounds import Vocabulary
 from ctxmem_mcp.retrieval.piece_table import PieceFacts
+from ctxmem_mcp.retrieval.term_forms import merge_forms
 from ctxmem_mcp.stores.records import TermHits
 from ctxmem_mcp.text import analyzer, chunk_flags, chunker, tokenizer
 from ctxmem_mcp.text.embeddings import Embedder

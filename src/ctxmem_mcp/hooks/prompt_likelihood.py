@@ -1,7 +1,7 @@
 """Estimates how likely earlier exchanges bear on a prompt after a compaction. Pure.
 
 A logistic regression over what the words say (`prompt_match`) and where an exchange is: most prompts after a compaction
-are about what was said last before it. `python -m bench.train.prompts` fits the weights to the hand-labelled prompts of
+are about the last exchanges before it. `python -m bench.train.prompts` fits the weights to the hand-labelled prompts of
 bench/data/prompts.json, except those that `bench prompts` calls unseen.
 """
 

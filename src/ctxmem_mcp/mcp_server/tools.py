@@ -29,7 +29,14 @@ from ctxmem_mcp.mcp_server.tool_arguments import (
     WriteSummaryArguments,
     input_schema,
 )
-from ctxmem_mcp.models import NewTurn, Role
+from ctxmem_mcp.mcp_server.tool_results import (
+    ConversationPage,
+    FoundTurn,
+    ListedConversation,
+    SearchResult,
+    WrittenSummary,
+)
+from ctxmem_mcp.models import NewTurn
 from ctxmem_mcp.projects import EVERYTHING, Project, find_project
 from ctxmem_mcp.results import Appended, ConversationInfo, Hit, Receipt, Reverted, Synced
 
@@ -84,61 +91,6 @@ class Tool:
     @cached_property
     def output_schema(self) -> dict[str, Any] | None:
         return None if self.returns is None else _output_schema(self.returns)
-
-
-@dataclass(frozen=True, slots=True)
-class FoundTurn:
-    turn_id: str
-    conversation_id: str
-    role: Role
-    name: str | None
-    said_at: str | None
-    snippet: str
-    path: list[str]
-    tokens: int
-    conversations: int
-
-
-@dataclass(frozen=True, slots=True)
-class SearchResult:
-    hits: list[FoundTurn]
-    searched: int
-    conversations: int
-    not_indexed: int
-    unreadable: list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class ListedConversation:
-    """A ConversationInfo without `ended`: each field costs tokens in every listing."""
-
-    conversation_id: str
-    title: str
-    space: str | None
-    turns: int
-    tokens: int
-    branches: int
-    head: str | None
-    created_at: str
-    last_activity: str
-    expires_at: str
-    retention_days: int
-    bytes: int
-    agent: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class ConversationPage:
-    conversations: list[ListedConversation]
-    next_cursor: str | None
-    unreadable: list[str]
-    events_pending: int
-
-
-@dataclass(frozen=True, slots=True)
-class WrittenSummary:
-    conversation_id: str
-    node_id: str
 
 
 async def _append_turn(memory: Memory, args: AppendTurnArguments) -> Appended:

@@ -25,7 +25,6 @@ from ctxmem_mcp.memory.retrieve import (
     RankedPiece,
     know_language,
     languages_of,
-    merge_forms,
     ordinal_map,
     speakers_of,
 )
@@ -34,6 +33,7 @@ from ctxmem_mcp.retrieval import query as queries
 from ctxmem_mcp.retrieval.piece_table import PieceFacts
 from ctxmem_mcp.retrieval.query import ParsedQuery
 from ctxmem_mcp.retrieval.ranker import REGION_PIECES, BranchRanker, conversation_kinds, load_weights
+from ctxmem_mcp.retrieval.term_forms import merge_forms
 from ctxmem_mcp.stores.records import TermHits
 
 # Of more chunks together only the vectors of those with matching words are compared.

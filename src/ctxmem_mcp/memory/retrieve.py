@@ -34,6 +34,7 @@ from ctxmem_mcp.retrieval.ranker import (
     conversation_kinds,
     load_weights,
 )
+from ctxmem_mcp.retrieval.term_forms import merge_forms, places_of
 from ctxmem_mcp.stores.records import TermHits
 from ctxmem_mcp.text import word_tables
 from ctxmem_mcp.text.chunk_flags import LANGUAGE_TERMS
@@ -60,8 +61,6 @@ FROM_TABLES_MIN = 0.8
 MATCHES_RANKED_MAX = 400
 # Speakers' names are taken from the last turns, this many.
 SPEAKERS_FROM_TURNS = 64
-# A chunk and a position in it as one number.
-_POSITION_BITS = 32
 # With more pieces on a branch, they are matched and ranked in a thread: a tenth of a second for some thousands.
 PIECES_INLINE_MAX = 500
 
@@ -164,7 +163,7 @@ class OrdinalMap:
         """Returns the hits by ordinal, without those on other branches, as arrays."""
         import numpy as np
 
-        pieces, positions = _places(hit)
+        pieces, positions = places_of(hit)
         if not self.ranges:
             return TermHits(hit.df, pieces[:0], positions[:0], hit.capped)
         firsts, ends, offsets = (np.array(column, dtype=np.int64) for column in zip(*self.ranges, strict=True))
@@ -366,34 +365,6 @@ async def languages_of(branch: BranchReader) -> dict[str, float]:
         order, chunks = sorted(counts, key=lambda language: (-counts[language], language)), branch.state.next_piece - 1
         cache[key] = {language: counts[language] / max(1, chunks) for language in order}
     return cache[key]
-
-
-def merge_forms(parsed: ParsedQuery, hits: Mapping[str, TermHits]) -> dict[str, TermHits]:
-    """Returns the hits of the query's terms, each with those of its forms in other languages."""
-    return {
-        term: found
-        for term in parsed.terms
-        if (found := _united([hits[form] for form in (term, *parsed.other_forms.get(term, ())) if form in hits]))
-    }
-
-
-def _united(hits: Sequence[TermHits]) -> TermHits | None:
-    if len(hits) < 2:
-        return hits[0] if hits else None
-    if any(hit.capped for hit in hits):
-        return TermHits(max(hit.df for hit in hits), capped=True)
-    import numpy as np
-
-    pieces, positions = (np.concatenate(columns) for columns in zip(*map(_places, hits), strict=True))
-    places: Any = np.unique(pieces << _POSITION_BITS | positions)
-    found: Any = places >> _POSITION_BITS
-    return TermHits(len(np.unique(found)), found, places & ((1 << _POSITION_BITS) - 1))
-
-
-def _places(hit: TermHits) -> tuple[Any, Any]:
-    import numpy as np
-
-    return np.asarray(hit.pieces, dtype=np.int64), np.asarray(hit.positions, dtype=np.int64)
 
 
 async def ordinal_map(branch: BranchReader) -> OrdinalMap:

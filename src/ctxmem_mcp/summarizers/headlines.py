@@ -36,8 +36,8 @@ _NUMBERED = lazy_regex(
     r"#?\d+(?:\.\d+)?(?: [&+] \d+)?(?: \([^)]{1,20}\))?(?:: | [–—-] )(?=\S.{11})",
     re.I,
 )
-# The hash and the type of a commit that was told: "`65f0669` - perf: reuse the status".
-_TOLD_COMMIT = lazy_regex(r"\A`?[0-9a-f]{7,12}`? [-–—:] (?:[a-z]+(?:\([\w-]+\))?!?: )?(?=\S.{9})")
+# The hash and the type of a commit in prose: "`65f0669` - perf: reuse the status".
+_QUOTED_COMMIT = lazy_regex(r"\A`?[0-9a-f]{7,12}`? [-–—:] (?:[a-z]+(?:\([\w-]+\))?!?: )?(?=\S.{9})")
 # The file of an item that says what was done in it.
 _FILE_LABEL = lazy_regex(
     r"\A`?[\w./-]+\.\w{1,5}`? ?(?:[:–—-]) "
@@ -243,7 +243,7 @@ def _without_open_quote(text: str) -> str:
 
 def without_label(text: str) -> str:
     """'Claude writes it' of 'Key insight is: Claude writes it', 'added a flag' of '`main.go`: added a flag'."""
-    labels = (_LABEL, _FILE_LABEL, _TOLD_COMMIT, _NUMBERED)
+    labels = (_LABEL, _FILE_LABEL, _QUOTED_COMMIT, _NUMBERED)
     found = next((found for label in labels if (found := label.match(text))), None)
     if not found:
         return text

@@ -76,7 +76,7 @@ _OF_USER = frozenset(("request", "user", "correction"))
 # What these say in the past tense was done: "Added symlink detection".
 _OF_ASSISTANT_DONE = frozenset(("closing", "text", "before_call", "outcome", "title", "fact", "decision"))
 # "Deleted items are not logged" says how something is.
-_DEED = lazy_regex(r"\w+ed\b(?! (?:\S+ ){1,3}(?:is|are|was|were|has|have|do|does|will|can|[-–—])\b)(?! \w+ \()")
+_PAST_ACTION = lazy_regex(r"\w+ed\b(?! (?:\S+ ){1,3}(?:is|are|was|were|has|have|do|does|will|can|[-–—])\b)(?! \w+ \()")
 # Features of the wording that are absent where they are 0.
 _WORDING = (*(name for cue in _CUES for name in (cue, f"{cue}:closing", f"{cue}:first")), *_FORMS)
 # The intention of one edit: a file or a small part of one is all that it names.
@@ -311,7 +311,7 @@ def _wording(text: str, source: Source, salience: Salience) -> Features:
         found["question"] = 1.0
     if text.startswith(TO_DO):
         found["to_do"] = 1.0
-    if first in _CUES["result"] and source in _OF_ASSISTANT_DONE and _DEED.match(text):
+    if first in _CUES["result"] and source in _OF_ASSISTANT_DONE and _PAST_ACTION.match(text):
         found["deed"] = 1.0
     if ends_vaguely(text):
         found["ends_vaguely"] = 1.0

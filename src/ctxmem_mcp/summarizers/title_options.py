@@ -38,7 +38,7 @@ _ADJUNCT = lazy_regex(
     r"\s(in|inside|within|from|with|without|when|even|so|by|using|on|at|because|if|while|after|before|during|for|"
     r"instead|and|where|that|which|to|as|via|under|into|across)\s"
 )
-_DEED = lazy_regex(
+_ACTION = lazy_regex(
     r"[A-Z][a-z]+ed\b|(?:always |never )?(?:accept|adapt|adjust|allow|avoid|cache|collapse|compute|consolidate|"
     r"default|detect|drop|"
     r"expand|expose|fall back|handle|hide|inline|introduce|keep|limit|load|log|normali[sz]e|parse|populate|"
@@ -97,7 +97,7 @@ def core_of(part: str, is_order: bool = False) -> str:
         part: A part of a title.
         is_order: Whether it begins with a verb, although that may not be a known one.
     """
-    if not (is_order or starts_with_verb(part) or _DEED.match(part)) or _FINITE.search(part):
+    if not (is_order or starts_with_verb(part) or _ACTION.match(part)) or _FINITE.search(part):
         return ""
     for found in _ADJUNCT.finditer(part, _CORE_CHARS_MIN):
         core = part[: found.start()]

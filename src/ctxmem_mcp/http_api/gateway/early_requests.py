@@ -207,7 +207,7 @@ def _opening(turns: Sequence[NewTurn]) -> NewTurn | None:
 async def _branches(memory: Memory, early: _Early) -> _Branches:
     """Raises UnknownConversation if the conversation is gone."""
     in_progress = early.in_progress
-    since = await memory.count_tombstones()  # first: what is forgotten after it was read is not stored again
+    since = await memory.count_tombstones()  # before reading: turns forgotten since are not stored
     head = await memory.head(early.conversation_id)
     tips = [head, *(tip for tip in await memory.branches(early.conversation_id) if tip.seq != head.seq)]
     found = [await memory.history(early.conversation_id, turn_id=tip.id) for tip in tips]
