@@ -67,7 +67,7 @@ class ReadCache:
 
     @property
     def parts(self) -> tuple[dict[Any, Any], ...]:
-        """The parts that grow with what is read."""
+        """Returns the parts that each read adds to."""
         return self.turns, self.pieces, self.vectors, self.nodes, self.pieces_of, self.instructions
 
     def bound(self) -> None:

@@ -54,7 +54,7 @@ _REST_SHARE_MIN, _REST_QUALITY_MIN = 0.15, 7.0
 _NO_TURN = -1
 # The agent restates a request within so many turns.
 _RESTATED_TURNS = 2
-# The share of the work that a topic stands for that most children have in common.
+# A topic that most children have in common covers this share of the work.
 _COMMON_SIZE = 0.6
 # A child talks about the same as a statement from this share of the statement's stems on; it then counts so much at
 # most.
@@ -97,8 +97,10 @@ class ParentRanker:
         return (main and self._with_rest(main, singles)) or best.title
 
     def _with_rest(self, main: Single, singles: Sequence[Single]) -> str:
-        """The main title and, in their order, what was done in the rest; empty if the title stands for most of the work
-        or nothing of the rest is worth a title beside it."""
+        """Returns the main title joined with one for the rest of the work, in their order.
+
+        Empty if the main title covers most of the work, or no other is worth a place beside it.
+        """
         weights = load_weights("parent_title")
         best, best_value = "", 0.0
         words = frozenset(stems(main.option.title))

@@ -69,7 +69,7 @@ class Single(NamedTuple):
     Attributes:
         part: The statement as one of a title's two parts, else ''.
         core: The same without where, when and how, if it is shorter so; else ''.
-        covered: In an inner node, the share of the work that it stands for, by child.
+        covered: In an inner node, the share of the work that the title covers, by child.
     """
 
     statement: Statement

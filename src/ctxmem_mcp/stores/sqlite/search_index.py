@@ -40,7 +40,7 @@ PLACES_CACHED = 512
 # A statement looks a term up in so many shards; SQLite joins up to 500. One for each shard took five times as long.
 SHARDS_AT_ONCE = 64
 _VERSION = 2
-# Stands for the blocks of a term in a shard that was not looked up.
+# The value for a shard in which a term was not looked up, instead of its blocks.
 _NOT_READ: tuple[int | None, Any] = (None, None)
 _SCHEMA = f"""
 CREATE TABLE indexed (

@@ -26,7 +26,7 @@ COUNTS_CACHED = 4_096
 
 
 class TermCache:
-    """What was read of the index of one file, which only grows: how many chunks contain a term, and the waiting chunks.
+    """Caches how many chunks of one file contain a term, and the waiting chunks. The file's index only grows.
 
     FTS5 counts the chunks of a term by reading all of its postings. For the terms that every view reads, such as those
     of the speakers, these are all chunks: 3 ms for 46,000.
